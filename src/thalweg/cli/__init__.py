@@ -1,0 +1,37 @@
+"""The `thalweg` command: one file per command, no mathematics."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from thalweg.cli import check, demo, facts, limits, rates, size
+from thalweg.errors import ThalwegError
+from thalweg.report import printable
+
+app = typer.Typer(
+    name="thalweg",
+    help="Learn about a training run before you pay for it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for command in (demo.demo, facts.facts, check.check, limits.limits, rates.rates, size.size):
+    app.command()(command)
+
+_INLINE_DATA = re.compile(r"-[\d\s.][\d\s.;=,eE+-]*")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 when all is well, 2 for the user's mistakes, 1 for ours, 130 after Ctrl-C."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        # Data may begin with a minus sign ("-1 2 = 3"); a leading space keeps it from being read as an option.
+        app([f" {text}" if _INLINE_DATA.fullmatch(text) else text for text in arguments], prog_name="thalweg")
+    except ThalwegError as error:
+        print(f"thalweg: {printable(str(error))}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,39 @@
+"""What the commands share: the options `--json` and `--save`, and how an answer is shown."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from thalweg.report import Result, checked_suffix
+
+Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON with stable keys.")]
+Save = Annotated[
+    Path | None,
+    typer.Option("--save", metavar="FILE", help="Also write the answer to FILE: .json, .csv or .html."),
+]
+
+
+def check_save(save: Path | None) -> None:
+    """Refuse a file that results cannot be saved to, before any work is done for it."""
+    if save is not None:
+        checked_suffix(save)
+
+
+def show(result: Result, *, json: bool, save: Path | None) -> None:
+    """Print an answer for whoever reads it, a person, a pipe or a program, and save it where asked."""
+    if save is not None:
+        result.save(save)
+    if json:
+        print(result.to_json())
+    elif sys.stdout.isatty():
+        from rich.console import Console
+
+        Console().print(result)
+    else:
+        print("\n\n".join(table.to_text() for table in result.tables()))
+    if save is not None:
+        print(f"Saved to {save}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Where does the optimizer end up?"""
