@@ -1,9 +1,9 @@
 """Linear least squares: the loss, its gradient, and where an optimizer that stays in the row space must end.
 
-    >>> from thalweg.least_squares import LeastSquares
-    >>> problem = LeastSquares([[1.0, 2.0]], [3.0])
-    >>> problem.minimum_norm_solution().round(12).tolist()
-    [0.6, 1.2]
+>>> from thalweg.least_squares import LeastSquares
+>>> problem = LeastSquares([[1.0, 2.0]], [3.0])
+>>> problem.minimum_norm_solution().round(12).tolist()
+[0.6, 1.2]
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from thalweg.data import checked_matrix, checked_vector
 from thalweg.errors import InputError
+from thalweg.quadrature import largest_singular_value
 
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
@@ -55,10 +56,8 @@ class LeastSquares:
         matrix = checked_matrix(X, name="X")
         if not (np.isfinite(l2) and l2 >= 0):
             raise InputError(f"l2 must be a finite number of at least 0, but it is {l2!r}.")
-        if not _has_nonzero(matrix):
-            raise InputError("X is zero everywhere, so no weights change the loss; check how X was loaded.")
         object.__setattr__(self, "X", matrix)
-        object.__setattr__(self, "t", checked_vector(t, name="t", length=matrix.shape[0]).astype(np.float64))
+        object.__setattr__(self, "t", checked_vector(t, name="t", length=matrix.shape[0], per="row of X"))
         object.__setattr__(self, "l2", float(l2))
 
     @property
@@ -79,7 +78,7 @@ class LeastSquares:
         """
         if w0 is None:
             return np.zeros(self.d)
-        return checked_vector(w0, name="w0", length=self.d).astype(np.float64)
+        return checked_vector(w0, name="w0", length=self.d, per="column of X").copy()
 
     def residual(self, w: Vector) -> Vector:
         """`X w - t`, of shape `(n,)`."""
@@ -114,7 +113,11 @@ class LeastSquares:
     @property
     def stability_rate(self) -> float:
         """`2 / lambda_max` of the Hessian `2 (X^T X / n + l2 I)`: gradient descent diverges at larger rates."""
-        return float(1 / (self._svd.s[0] ** 2 / self.n + self.l2))
+        return 1 / (self._largest_singular_value**2 / self.n + self.l2)
+
+    @cached_property
+    def _largest_singular_value(self) -> float:
+        return largest_singular_value(self.X)
 
     def minimum_norm_solution(self) -> Vector:
         """Of all minimisers of the loss the one of least norm, `(d,)`: `X^+ t`, and `w_lambda` where l2 > 0.
@@ -123,7 +126,8 @@ class LeastSquares:
         no special case.
         """
         U, s, Vt = self._svd
-        return Vt.T @ (s / (s**2 + self.n * self.l2) * (U.T @ self.t))
+        solution: Vector = Vt.T @ (s / (s**2 + self.n * self.l2) * (U.T @ self.t))
+        return solution
 
     def nearest_solution(self, w0: ArrayLike | None = None) -> Vector:
         """The minimiser nearest to w0, `(d,)`: `w0 + X^+ (t - X w0)` (fact F1.3); with l2 > 0 the only minimiser.
@@ -146,9 +150,3 @@ class LeastSquares:
         Vt = self._svd.Vt
         outside = v - Vt.T @ (Vt @ v)
         return float(np.linalg.norm(outside - Vt.T @ (Vt @ outside)))  # the second pass removes what rounding left
-
-
-def _has_nonzero(X: Any) -> bool:
-    if hasattr(X, "count_nonzero"):
-        return bool(X.count_nonzero())
-    return any(np.any(X[start : start + 4096]) for start in range(0, X.shape[0], 4096))

@@ -265,9 +265,7 @@ def page(title: str, sections: Sequence[Section]) -> str:
             "heading": printable(section.heading),
             "text": [printable(sentence) for sentence in section.text],
             "tables": [Markup(table.to_html()) for table in section.tables],
-            "figures": [
-                Markup(figure.to_html(full_html=False, include_plotlyjs=False)) for figure in section.figures
-            ],
+            "figures": [Markup(figure.to_html(full_html=False, include_plotlyjs=False)) for figure in section.figures],
         }
         for section in sections
     ]
@@ -339,5 +337,5 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         reason = error.strerror or str(error)
-        raise OutputError(f"Cannot write {str(path)!r}: {reason}; choose a file in a folder you can write to.") from error
+        raise OutputError(f"Cannot write {str(path)!r}: {reason}; name a file in a folder you can write to.") from error
     return target

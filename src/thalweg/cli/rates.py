@@ -1,0 +1,35 @@
+"""`thalweg rates DATA`: which learning rates are best?"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from thalweg.cli.common import Json, Save, check_save, progress_bar, show
+
+
+def rates(
+    data: Annotated[
+        str, typer.Argument(metavar="DATA", help="A name (digits, diabetes, ...), a file, or inline rows.")
+    ],
+    target: Annotated[str | None, typer.Option(help="The target column of a file: its name or index.")] = None,
+    steps: Annotated[int, typer.Option(metavar="T", help="The largest number of steps asked about.")] = 100,
+    l2: Annotated[float, typer.Option(help="The weight of the squared norm in the loss (lambda).")] = 0.0,
+    json: Json = False,
+    save: Save = None,
+) -> None:
+    """The best constant learning rate for every number of steps, from one run over the data.
+
+    thalweg rates digits --steps 50
+    thalweg rates measurements.csv --target weight --json
+    thalweg rates "1 2 = 3; 0 1 = 2"
+    """
+    check_save(save)
+    import thalweg as tw
+
+    source = tw.load(data, target=target)
+    problem = tw.LeastSquares(source.X, source.t, l2)
+    with progress_bar("steps", steps) as advance:
+        answer = tw.rates(problem, steps, progress=advance)
+    show(answer, json=json, save=save)

@@ -1,0 +1,394 @@
+"""Every learning rate of gradient descent on least squares, from one run over the data.
+
+`rates` runs Golub-Kahan bidiagonalisation once and answers for every learning rate and every number of steps: the exact
+loss, its derivatives, the best rate for each step. See `thalweg.quadrature` for why one run is enough.
+
+    >>> import thalweg as tw
+    >>> curve = tw.rates(tw.LeastSquares([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0]), steps=10)
+    >>> curve.loss(0.25, [0, 1, 2])                # the loss after 0, 1 and 2 steps at learning rate 0.25
+    array([1.        , 0.40625   , 0.1894...])
+    >>> round(curve.best_rate(1), 12), round(curve.stability_rate, 12)
+    (0.294117647059, 0.5)
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from thalweg.errors import InputError
+from thalweg.least_squares import LeastSquares
+from thalweg.quadrature import Measure, measure
+from thalweg.report import Result, Table
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+Array = NDArray[np.float64]
+
+_SHOWN_RATES = 200  # the resolution of the surface's picture
+_MOST_NEWTON_STEPS = 200
+_FAINT = 1e-26  # a share of the squared residual below this is rounding as much as data
+_SHARE = 1e-9  # how much of a loss may grow from such a share before we say so
+
+
+def rates(
+    problem: LeastSquares,
+    steps: int = 100,
+    *,
+    start: ArrayLike | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Rates:
+    """The exact loss of gradient descent for every learning rate and every number of steps up to `steps`.
+
+    The cost is that of one plain gradient-descent run: `steps` products with X and with X^T.
+
+    Args:
+        problem: the least-squares problem; with `l2 > 0` the surface has the floor and the null-space part of F2.9.
+        steps: the largest number of steps T asked about, at least 1.
+        start: the first weights w0, `(d,)`; zeros by default.
+        progress: called with the number of products done, 1 to `steps`.
+
+    Raises:
+        InputError: steps < 1; start is not finite or not of length d; the start is a minimiser already, so that every
+            learning rate is optimal; X or t is so large or small that squares overflow.
+    """
+    if steps < 1:
+        raise InputError(f"steps must be at least 1, but it is {steps}.")
+    w0 = problem.start(start)
+    residual = problem.residual(w0)
+    if not residual.any() and not (problem.l2 and w0.any()):
+        raise InputError("The first residual X w0 - t is zero: the loss is at its minimum and every rate is optimal.")
+    shift = float(np.sqrt(problem.n * problem.l2))
+    if shift:  # n L(w) = ||[X; shift I] w - [t; 0]||^2: a ridge term is more rows of X
+        residual = np.concatenate([residual, shift * w0])
+    seen = measure(problem.X, residual, steps, shift=shift, progress=progress)
+    if not (np.isfinite(seen.nodes).all() and np.isfinite(seen.weights).all()):
+        raise InputError("The squares of X or t overflow; divide both by their largest entry first.")
+    if not (seen.weights @ seen.nodes) > 0:
+        raise InputError("The gradient at the start is zero: the loss is at its minimum and every rate is optimal.")
+    return Rates(problem=problem, steps=steps, measure=seen)
+
+
+@dataclass(frozen=True, eq=False)
+class Rates(Result):
+    """The answer of `rates`: the surface of the loss over (learning rate, step), and what is best on it.
+
+    Attributes:
+        problem: the problem asked about.
+        steps: T, the largest number of steps the surface is exact for.
+        measure: the nodes and weights that the surface is a sum over.
+    """
+
+    problem: LeastSquares = field(repr=False)
+    steps: int
+    measure: Measure = field(repr=False)
+
+    @property
+    def n(self) -> int:
+        """The number of examples."""
+        return self.problem.n
+
+    @property
+    def d(self) -> int:
+        """The number of features."""
+        return self.problem.d
+
+    @property
+    def initial_loss(self) -> float:
+        """The loss before the first step."""
+        return float(self.measure.weights.sum() / self.n)
+
+    @property
+    def stability_rate(self) -> float:
+        """`2 / lambda_max` of the Hessian, converged to rounding: larger constant rates diverge in the long run."""
+        return self.problem.stability_rate
+
+    @cached_property
+    def _curvatures(self) -> Array:
+        """The Hessian's eigenvalue h of each node: a step multiplies that part of the residual by `1 - rate h`."""
+        curvatures = self.measure.nodes * (2 / self.n)
+        # The zero node comes out as a few units of rounding, and so does each copy of it.
+        curvatures[curvatures <= 8 * np.finfo(np.float64).eps * curvatures[-1]] = 0.0
+        return curvatures
+
+    def loss(self, rate: ArrayLike, step: ArrayLike) -> Any:
+        """The loss after `step` steps at constant learning rate `rate`, exact to rounding.
+
+        Source: fact F2.7, `L_T = (1/n) a^T (I - S)^(2T) a`, integrated by Golub-Kahan quadrature.
+
+        Args:
+            rate: learning rates, any shape, at least 0.
+            step: numbers of steps, any shape, 0 to `steps`.
+
+        Returns:
+            The outer grid, of shape `rate.shape + step.shape`; a float for two scalars; inf where float64 overflows.
+
+        Raises:
+            InputError: a rate is negative or not finite; a step is out of range or not an integer.
+        """
+        with np.errstate(over="ignore"):
+            return _scalar(10.0 ** np.asarray(self.log10_loss(rate, step)))
+
+    def log10_loss(self, rate: ArrayLike, step: ArrayLike) -> Any:
+        """The decimal logarithm of `loss`, which never overflows; -inf where the loss is exactly zero.
+
+        Raises:
+            InputError: as for `loss`.
+
+        Warns:
+            RuntimeWarning: a loss rests on a direction that the residual hardly touches (see `thalweg.quadrature`).
+        """
+        grid_rates, grid_steps = self._checked(rate, step)
+        logarithm, _ = self._power_sum(grid_rates, 2 * grid_steps, self.measure.weights / self.n, warn=True)
+        return _scalar(logarithm / np.log(10))
+
+    def derivative(self, rate: ArrayLike, step: ArrayLike) -> Any:
+        """`dL_t / d rate` on the outer grid of `loss` (fact F2.8); +-inf where float64 overflows.
+
+        Raises:
+            InputError: as for `loss`.
+        """
+        grid_rates, grid_steps = self._checked(rate, step)
+        coefficients = self.measure.weights / self.n * self._curvatures
+        return self._signed(grid_rates, 2 * grid_steps - 1, coefficients, -2.0 * grid_steps)
+
+    def second_derivative(self, rate: ArrayLike, step: ArrayLike) -> Any:
+        """`d2L_t / d rate^2 >= 0` on the outer grid of `loss` (fact F2.8); inf where float64 overflows.
+
+        Raises:
+            InputError: as for `loss`.
+        """
+        grid_rates, grid_steps = self._checked(rate, step)
+        coefficients = self.measure.weights / self.n * self._curvatures**2
+        return self._signed(grid_rates, 2 * grid_steps - 2, coefficients, 2.0 * grid_steps * (2 * grid_steps - 1))
+
+    def best_rate(self, step: ArrayLike) -> Any:
+        """The constant learning rate with the least loss after `step` steps, of the shape of `step`.
+
+        It may lie far above `stability_rate` for small steps: few steps cannot diverge far. Where a whole interval of
+        rates is best, which takes a loss that rounding cannot tell from its floor, one of them is returned.
+
+        Raises:
+            InputError: a step is not an integer from 1 to `steps`.
+        """
+        checked = self._checked_steps(step, least=1)
+        if checked.size and checked.max() <= self.steps:
+            return _scalar(self._best_rates[checked - 1])
+        distinct, inverse = np.unique(checked, return_inverse=True)
+        return _scalar(self._minimise(distinct)[inverse].reshape(checked.shape))
+
+    def best_loss(self, step: ArrayLike) -> Any:
+        """The loss after `step` steps at `best_rate(step)`, of the shape of `step`; it need not fall with the step.
+
+        Raises:
+            InputError: a step is not an integer from 1 to `steps`.
+        """
+        checked = self._checked_steps(step, least=1)
+        best = np.asarray(self.best_rate(checked))
+        losses = [self.loss(rate, one) for rate, one in zip(best.flat, checked.flat, strict=True)]
+        return _scalar(np.array(losses, dtype=np.float64).reshape(checked.shape))
+
+    @cached_property
+    def _best_rates(self) -> Array:
+        return self._minimise(np.arange(1, self.steps + 1))
+
+    def _minimise(self, steps: NDArray[np.int64]) -> Array:
+        """The minimiser for each of `steps` `(m,)`, by safeguarded Newton.
+
+        The 2t-th root of the loss, `M(rate) = (sum_k weight_k |1 - rate h_k|^(2t))^(1/(2t))`, is a norm of an affine
+        function: convex and, unlike the loss itself, hardly more curved for many steps than for one. Its minimiser
+        lies between the rates `1/h` of the largest and the smallest node.
+        """
+        seen = (self._curvatures > 0) & (self.measure.weights > 0)
+        h, log_weight = self._curvatures[seen], np.log(self.measure.weights[seen])
+        low: Array = np.full(len(steps), 1 / h[-1])
+        high: Array = np.full(len(steps), 1 / h[0])
+        power = 2 * steps - 2
+        rate: Array = np.sqrt(low * high)
+        for _ in range(_MOST_NEWTON_STEPS):
+            base = 1 - rate[:, None] * h
+            exponent = log_weight + _times(power[:, None], np.abs(base))
+            # Terms relative to the largest: their sums overflow for no rate and no step, and only ratios are needed.
+            terms = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+            value = np.sum(terms * base**2, axis=1)
+            slope = np.sum(terms * base * h, axis=1)
+            curvature = terms @ h**2
+            low, high = np.where(slope > 0, rate, low), np.where(slope <= 0, rate, high)
+            with np.errstate(divide="ignore", invalid="ignore"):
+                proposal = rate + slope / ((power + 1) * (curvature - slope**2 / value))
+            inside = (proposal > low) & (proposal < high)
+            following = np.where(inside, proposal, np.sqrt(low * high))
+            moved, rate = np.abs(following - rate), following
+            if np.all(moved <= 2 * np.finfo(np.float64).eps * rate):
+                break
+        return rate
+
+    def _checked_steps(self, step: ArrayLike, least: int) -> NDArray[np.int64]:
+        asked = np.asarray(step)
+        if asked.dtype.kind not in "iu" and not (asked.dtype.kind == "f" and np.all(asked == np.floor(asked))):
+            raise InputError(f"A step must be an integer, but got {step!r}.")
+        most = None if self.measure.exhausted else self.steps
+        if asked.size and (asked.min() < least or (most is not None and asked.max() > most)):
+            raise InputError(
+                f"Steps run from {least} to {self.steps} here, but got {asked.min()} to {asked.max()}; "
+                "ask rates() for more steps."
+            )
+        return asked.astype(np.int64)
+
+    def _checked(self, rate: ArrayLike, step: ArrayLike) -> tuple[Array, NDArray[np.int64]]:
+        asked = np.asarray(rate)
+        if asked.dtype.kind not in "iuf":
+            raise InputError(f"A learning rate must be a number, but got {rate!r}.")
+        bad = ~(np.isfinite(asked) & (asked >= 0))
+        if bad.any():
+            raise InputError(f"A learning rate must be finite and at least 0, but got {asked[bad].flat[0]}.")
+        return asked.astype(np.float64), self._checked_steps(step, least=0)
+
+    def _power_sum(
+        self, rate: Array, power: NDArray[np.int64], coefficients: Array, *, warn: bool = False
+    ) -> tuple[Array, Array]:
+        """Logarithm of the magnitude, and sign, of `sum_k coefficients_k (1 - rate h_k)^power` on the outer grid.
+
+        Negative powers stand for terms that a derivative has brought to zero and give zero.
+        """
+        used = coefficients > 0
+        h, c = self._curvatures[used], coefficients[used]
+        shape = rate.shape + power.shape
+        powers = power.ravel()
+        logarithm = np.empty((rate.size, powers.size))
+        sign = np.empty((rate.size, powers.size))
+        odd = powers % 2 == 1
+        faint = c < _FAINT * c.sum()
+        doubtful = False
+        for row, one in enumerate(rate.flat):
+            base = 1 - one * h
+            magnitude = np.abs(base)
+            largest = magnitude.max()
+            # Powers relative to the largest never overflow; what underflows is lost beside that one.
+            relative = magnitude / largest if largest else np.ones_like(magnitude)
+            terms = np.exp(_times(np.maximum(powers, 0)[:, None], relative)) * c
+            total = np.where(odd, terms @ np.sign(base), terms.sum(axis=1))
+            with np.errstate(divide="ignore"):
+                logarithm[row] = np.log(np.abs(total)) + _times(powers, largest)
+            sign[row] = np.where(powers < 0, 0.0, np.sign(total))
+            if warn and faint.any() and largest > 1:
+                doubtful |= bool(np.any(terms[:, faint].sum(axis=1) > _SHARE * total))
+        if doubtful:
+            warnings.warn(
+                "Above the stability limit the loss here grows from a direction in which the residual is too small "
+                "to know to all digits; a literal run may differ.",
+                RuntimeWarning,
+                stacklevel=4,
+            )
+        return logarithm.reshape(shape), sign.reshape(shape)
+
+    def _signed(self, rate: Array, power: NDArray[np.int64], coefficients: Array, factor: NDArray[Any]) -> Any:
+        logarithm, sign = self._power_sum(rate, power, coefficients)
+        with np.errstate(over="ignore"):
+            return _scalar(np.where(sign == 0, 0.0, factor * sign * np.exp(np.where(sign == 0, 0.0, logarithm))))
+
+    def shown_steps(self) -> list[int]:
+        """The steps that tables and pictures pick: 1, 2, 5, 10, 20, 50, ... and the last."""
+        picked = [lead * 10**exponent for exponent in range(len(str(self.steps))) for lead in (1, 2, 5)]
+        return [step for step in picked if step < self.steps] + [self.steps]
+
+    def table(self) -> Table:
+        """The best constant rate for some numbers of steps, beside the stability limit and half of it."""
+        steps = self.shown_steps()
+        limit = self.stability_rate
+        best, losses = self.best_rate(steps), self.best_loss(steps)
+        half = self.loss(limit / 2, steps)
+        rows = [
+            (step, float(rate), float(rate / limit), float(loss), float(at_half))
+            for step, rate, loss, at_half in zip(steps, best, losses, half, strict=True)
+        ]
+        return Table(
+            f"Best constant learning rate, {self.n:,} examples x {self.d:,} features",
+            ("steps", "best rate", "x stability limit", "loss", "loss at half the limit"),
+            rows,
+            notes=(f"Loss before training {self.initial_loss:.6g}; stability limit 2/lambda_max = {limit:.6g}.",),
+        )
+
+    def figure(self) -> go.Figure:
+        """The surface: the loss over learning rate and step, the best rate for each step, the stability limit."""
+        import plotly.graph_objects as go
+
+        limit = self.stability_rate
+        every = np.arange(1, self.steps + 1)
+        best = np.asarray(self.best_rate(every)) / limit
+        highest = max(2.0, 1.05 * float(best.max()))
+        shown = np.geomspace(0.02, highest, _SHOWN_RATES)
+        relative = np.asarray(self.log10_loss(shown * limit, every)).T - np.log10(self.initial_loss)
+        figure = go.Figure(
+            go.Heatmap(
+                x=shown,
+                y=every,
+                z=np.clip(relative, relative.min(), 2.0),
+                colorscale="Viridis",
+                reversescale=True,
+                colorbar={"title": "log10(loss / first loss)"},
+                hovertemplate="rate %{x:.3g} x limit<br>step %{y}<br>log10 %{z:.3f}<extra></extra>",
+            )
+        )
+        figure.add_scatter(x=best, y=every, mode="lines", name="best rate for each step", line={"color": "#d62728"})
+        figure.add_vline(x=1.0, line_dash="dash", annotation_text="2 / lambda_max")
+        figure.update_layout(
+            title="Loss for every learning rate and step, from one run",
+            template="plotly_white",
+            xaxis={"title": "learning rate / stability limit", "type": "log"},
+            yaxis={"title": "steps"},
+            legend={"orientation": "h", "y": 1.08, "x": 0},
+        )
+        return figure
+
+    def best_figure(self) -> go.Figure:
+        """What the best constant rate reaches after each step, beside half and nine tenths of the stability limit."""
+        import plotly.graph_objects as go
+
+        every = np.arange(1, self.steps + 1)
+        figure = go.Figure()
+        figure.add_scatter(x=every, y=self.best_loss(every), name="best constant rate for that step", mode="lines")
+        for share in (0.5, 0.9):
+            losses = self.loss(share * self.stability_rate, every)
+            figure.add_scatter(x=every, y=losses, name=f"{share:g} x stability limit", mode="lines", line_dash="dot")
+        figure.update_layout(
+            title="The loss that a constant learning rate can reach",
+            template="plotly_white",
+            xaxis={"title": "steps", "type": "log"},
+            yaxis={"title": "loss", "type": "log"},
+        )
+        return figure
+
+    def figures(self) -> list[go.Figure]:
+        """The surface, and the loss that the best rates reach."""
+        return [self.figure(), self.best_figure()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys `n`, `d`, `steps`, `initial_loss`, `stability_rate`, and `best_rate` and `best_loss` by step."""
+        every = np.arange(1, self.steps + 1)
+        return {
+            "n": self.n,
+            "d": self.d,
+            "steps": self.steps,
+            "initial_loss": self.initial_loss,
+            "stability_rate": self.stability_rate,
+            "best_rate": dict(zip(every.tolist(), self.best_rate(every).tolist(), strict=True)),
+            "best_loss": dict(zip(every.tolist(), self.best_loss(every).tolist(), strict=True)),
+        }
+
+
+def _times(power: NDArray[np.int64], magnitude: Array | float) -> Array:
+    """`power log(magnitude)`, with `0 log(0) = 0`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(power == 0, 0.0, power * np.log(magnitude))
+
+
+def _scalar(values: Array) -> Any:
+    return values if values.ndim else float(values)
