@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[Any]
+Array: TypeAlias = NDArray[np.float64]
 Batches: TypeAlias = Sequence[Sequence[int]]
 
 # F1.1: every iterate stays in the span of the rows ---------------------------------------------------------------
@@ -117,7 +117,8 @@ def momentum_coefficients(X: Array, batches: Batches, eta: float, delta: float) 
 
 def sum_of_products(C: Sequence[Array], X: Array, t: Array, batches: Batches) -> Array:
     """F1.2: the value of an expansion, sum_p C_p X_p^T t_p."""
-    return np.sum([Cp @ X[rows].T @ t[rows] for Cp, rows in zip(C, batches, strict=True)], axis=0)
+    total: Array = np.sum([Cp @ X[rows].T @ t[rows] for Cp, rows in zip(C, batches, strict=True)], axis=0)
+    return total
 
 
 def displacement(delta: Any, steps: int) -> Any:
@@ -242,7 +243,8 @@ def adagrad(
 
 def one_example_limit(x: Array, t: float, w: Array) -> Array:
     """F1.5: where steps of one size in every coordinate lead from w: onto x w = t along the signs of x."""
-    return w + (t - x @ w) / np.sum(np.abs(x)) * np.sign(x)
+    length = float(np.sum(np.abs(x)))
+    return w + (t - x @ w) / length * np.sign(x)
 
 
 def worked_adagrad(eta: float, eps: float) -> tuple[Array, Array, Array, Array]:
