@@ -95,7 +95,8 @@ class LeastSquares:
         `(2/n) X^T (X w - t) + 2 l2 w`; with `rows`, X_B, t_B and b stand in place of X, t and n.
         """
         X, t = (self.X, self.t) if rows is None else (self.X[rows], self.t[rows])
-        return np.asarray(X.T @ (X @ w - t), dtype=np.float64) * (2 / X.shape[0]) + 2 * self.l2 * w
+        of_the_residual: Vector = np.asarray(X.T @ (X @ w - t), dtype=np.float64) * (2 / X.shape[0])
+        return of_the_residual + 2 * self.l2 * w
 
     @cached_property
     def _svd(self) -> _Factors:

@@ -57,7 +57,7 @@ def rates(
 
     Raises:
         InputError: steps < 1; start is not finite or not of length d; the start is a minimiser already, so that every
-            learning rate is optimal; X or t is so large or small that squares overflow.
+            learning rate is optimal; X or t is too large or too small to square in float64.
     """
     if steps < 1:
         raise InputError(f"steps must be at least 1, but it is {steps}.")
@@ -69,8 +69,6 @@ def rates(
     if shift:  # n L(w) = ||[X; shift I] w - [t; 0]||^2: a ridge term is more rows of X
         residual = np.concatenate([residual, shift * w0])
     seen = measure(problem.X, residual, steps, shift=shift, progress=progress)
-    if not (np.isfinite(seen.nodes).all() and np.isfinite(seen.weights).all()):
-        raise InputError("The squares of X or t overflow; divide both by their largest entry first.")
     if not (seen.weights @ seen.nodes) > 0:
         raise InputError("The gradient at the start is zero: the loss is at its minimum and every rate is optimal.")
     return Rates(problem=problem, steps=steps, measure=seen)
@@ -214,7 +212,7 @@ class Rates(Result):
         rate: Array = np.sqrt(low * high)
         for _ in range(_MOST_NEWTON_STEPS):
             base = 1 - rate[:, None] * h
-            exponent = log_weight + _times(power[:, None], np.abs(base))
+            exponent = log_weight + power[:, None] * np.log(np.maximum(np.abs(base), np.finfo(np.float64).tiny))
             # Terms relative to the largest: their sums overflow for no rate and no step, and only ratios are needed.
             terms = np.exp(exponent - exponent.max(axis=1, keepdims=True))
             value = np.sum(terms * base**2, axis=1)

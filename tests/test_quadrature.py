@@ -1,0 +1,97 @@
+"""The measure against the singular value decomposition, moment by moment, however X is stored."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse
+
+from thalweg.errors import InputError
+from thalweg.quadrature import largest_singular_value, measure
+
+
+def exact_moments(X, residual, count):
+    """`a^T (X X^T)^m a` for m = 0 .. count - 1, by literal products in long double."""
+    X, vector = X.astype(np.longdouble), residual.astype(np.longdouble)
+    gram, moments = X @ X.T, []
+    for _ in range(count):
+        moments.append(residual @ vector)
+        vector = gram @ vector
+    return np.array(moments)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 12), st.integers(1, 12), st.integers(1, 8))
+def test_t_steps_integrate_every_polynomial_of_degree_two_t_exactly(seed, n, d, steps):
+    generator = np.random.default_rng(seed)
+    X, residual = generator.standard_normal((n, d)), generator.standard_normal(n)
+    seen = measure(X, residual, steps)
+    ours = np.array([np.sum(seen.weights * seen.nodes**power) for power in range(2 * steps + 1)])
+    np.testing.assert_allclose(ours, exact_moments(X, residual, 2 * steps + 1).astype(float), rtol=1e-10)
+    assert np.all(seen.nodes >= 0)
+    assert np.all(np.diff(seen.nodes) >= 0)
+    assert np.all(seen.weights >= 0)
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(0.1, 10))
+def test_a_shift_is_rows_of_x(seed, shift):
+    generator = np.random.default_rng(seed)
+    X, residual = generator.standard_normal((5, 3)), generator.standard_normal(8)
+    ours, stacked = measure(X, residual, 3, shift=shift), measure(np.vstack([X, shift * np.eye(3)]), residual, 3)
+    np.testing.assert_allclose(ours.nodes, stacked.nodes, rtol=1e-9, atol=1e-12 * stacked.nodes[-1])
+    np.testing.assert_allclose(ours.weights, stacked.weights, rtol=1e-6, atol=1e-12 * stacked.weights.sum())
+
+
+def test_the_storage_of_x_does_not_matter(tmp_path):
+    generator = np.random.default_rng(3)
+    X, residual = generator.standard_normal((3000, 70)), generator.standard_normal(3000)
+    X[np.abs(X) < 1] = 0
+    np.save(tmp_path / "X.npy", X)
+    stored = [sparse.csr_array(X), np.asfortranarray(X), np.load(tmp_path / "X.npy", mmap_mode="r")]
+    truth = measure(X, residual, 5)
+    for other in stored:
+        same = measure(other, residual, 5)
+        np.testing.assert_allclose(same.nodes, truth.nodes, rtol=1e-12, atol=1e-13 * truth.nodes[-1])
+        np.testing.assert_allclose(same.weights, truth.weights, rtol=1e-11)
+
+
+def test_single_precision_is_multiplied_in_double():
+    generator = np.random.default_rng(4)
+    X, residual = generator.standard_normal((40, 30)).astype(np.float32), generator.standard_normal(40)
+    np.testing.assert_array_equal(measure(X, residual, 6).nodes, measure(X.astype(float), residual, 6).nodes)
+
+
+def test_a_run_that_has_seen_everything_stops():
+    X = np.diag([1.0, 2.0, 3.0])
+    seen = measure(X, np.array([1.0, 1.0, 0.0]), 50)
+    assert seen.exhausted
+    np.testing.assert_allclose(seen.nodes[-2:], [1.0, 4.0], rtol=1e-14)
+    assert not measure(X, np.array([1.0, 1.0, 1.0]), 2).exhausted
+
+
+def test_a_residual_that_x_cannot_touch_is_all_weight_at_zero():
+    seen = measure(np.array([[1.0], [1.0]]), np.array([1.0, -1.0]), 4)
+    assert seen.exhausted
+    assert seen.nodes.tolist() == [0.0]
+    assert seen.weights == pytest.approx([2.0])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 40), st.integers(1, 40), st.floats(0, 3))
+def test_the_largest_singular_value_is_converged(seed, n, d, decades):
+    generator = np.random.default_rng(seed)
+    X = generator.standard_normal((n, d)) * np.logspace(0, -decades, d)
+    assert largest_singular_value(X) == pytest.approx(np.linalg.norm(X, 2), rel=1e-13)
+
+
+def test_the_largest_singular_value_of_a_crowded_spectrum_is_converged():
+    X = np.random.default_rng(0).standard_normal((600, 900))
+    assert largest_singular_value(X) == pytest.approx(np.linalg.norm(X, 2), rel=1e-13)
+
+
+@pytest.mark.parametrize("scale", [1e-300, 1e300])
+def test_entries_that_cannot_be_squared_are_refused(scale):
+    with pytest.raises(InputError, match="too large or too small to square"):
+        measure(np.eye(2) * scale, np.ones(2), 2)
+    with pytest.raises(InputError, match="too large or too small to square"):
+        measure(np.eye(2), np.ones(2) * scale, 2)
