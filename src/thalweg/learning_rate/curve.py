@@ -34,6 +34,7 @@ Array = NDArray[np.float64]
 
 _SHOWN_RATES = 200  # the resolution of the surface's picture
 _MOST_NEWTON_STEPS = 200
+_GRID_ENTRIES = 1 << 20  # how many (rate, node) pairs are looked at in one go
 _FAINT = 1e-26  # a share of the squared residual below this is rounding as much as data
 _SHARE = 1e-9  # how much of a loss may grow from such a share before we say so
 
@@ -258,26 +259,29 @@ class Rates(Result):
         """
         used = coefficients > 0
         h, c = self._curvatures[used], coefficients[used]
-        shape = rate.shape + power.shape
-        powers = power.ravel()
-        logarithm = np.empty((rate.size, powers.size))
-        sign = np.empty((rate.size, powers.size))
-        odd = powers % 2 == 1
-        faint = c < _FAINT * c.sum()
+        faint = np.where(c < _FAINT * c.sum(), c, 0.0)
+        distinct, position = np.unique(np.maximum(power.ravel(), 0), return_inverse=True)
+        total = np.empty((rate.size, distinct.size))
+        largest = np.empty((rate.size, 1))
         doubtful = False
-        for row, one in enumerate(rate.flat):
-            base = 1 - one * h
-            magnitude = np.abs(base)
-            largest = magnitude.max()
+        rows = max(1, _GRID_ENTRIES // len(h))
+        for first in range(0, rate.size, rows):
+            part = slice(first, first + rows)
+            base = 1 - rate.reshape(-1, 1)[part] * h
             # Powers relative to the largest never overflow; what underflows is lost beside that one.
-            relative = magnitude / largest if largest else np.ones_like(magnitude)
-            terms = np.exp(_times(np.maximum(powers, 0)[:, None], relative)) * c
-            total = np.where(odd, terms @ np.sign(base), terms.sum(axis=1))
-            with np.errstate(divide="ignore"):
-                logarithm[row] = np.log(np.abs(total)) + _times(powers, largest)
-            sign[row] = np.where(powers < 0, 0.0, np.sign(total))
-            if warn and faint.any() and largest > 1:
-                doubtful |= bool(np.any(terms[:, faint].sum(axis=1) > _SHARE * total))
+            largest[part] = np.abs(base).max(axis=1, keepdims=True)
+            relative = base / np.where(largest[part] > 0, largest[part], 1.0)
+            reached, terms, ahead = 0, np.ones_like(relative), {0: np.ones_like(relative)}
+            for column, exponent in enumerate(distinct.tolist()):
+                gap = exponent - reached
+                if gap not in ahead:
+                    ahead = {gap: relative**gap}
+                terms, reached = terms * ahead[gap], exponent
+                total[part, column] = terms @ c
+                if warn and faint.any():
+                    doubtful |= bool(np.any((terms @ faint > _SHARE * total[part, column]) & (largest[part, 0] > 1)))
+        with np.errstate(divide="ignore"):
+            logarithm = np.log(np.abs(total)) + _times(distinct, largest)
         if doubtful:
             warnings.warn(
                 "Above the stability limit the loss here grows from a direction in which the residual is too small "
@@ -285,7 +289,9 @@ class Rates(Result):
                 RuntimeWarning,
                 stacklevel=4,
             )
-        return logarithm.reshape(shape), sign.reshape(shape)
+        sign = np.where(power.ravel() < 0, 0.0, np.sign(total)[:, position])
+        shape = rate.shape + power.shape
+        return logarithm[:, position].reshape(shape), sign.reshape(shape)
 
     def _signed(self, rate: Array, power: NDArray[np.int64], coefficients: Array, factor: NDArray[Any]) -> Any:
         logarithm, sign = self._power_sum(rate, power, coefficients)
