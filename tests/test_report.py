@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
@@ -14,10 +15,11 @@ import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from rich.console import Console
 
 from thalweg.errors import InputError, OutputError
-from thalweg.report import Result, Section, Table, format_cell, page, printable, to_json, write_text
+from thalweg.report import Result, Section, Table, format_cell, grey_figure, page, printable, to_json, write_text
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -161,3 +163,15 @@ def test_a_notebook_shows_the_table_and_the_figure():
     shown = Tags(Answer("<b>x</b>", np.ones(2))._repr_html_())
     assert "table" in shown.tags
     assert "b" not in shown.tags
+
+
+def test_grey_pictures_keep_their_pixels():
+    values = np.array([[0.0, 1.0], [2.0, 4.0]])
+    figure = grey_figure("<b>two</b>", {"a": values, "<i>flat</i>": np.ones((2, 3))})
+    assert len(figure.data) == 2
+    header, encoded = figure.data[0].source.split(",")
+    assert header == "data:image/png;base64"
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+    assert pixels.tolist() == [[0, 64], [128, 255]]
+    assert "<b>" not in figure.layout.title.text
+    assert "<i>" not in figure.layout.annotations[1].text

@@ -31,7 +31,9 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from thalweg.errors import InputError, OutputError
 
 if TYPE_CHECKING:
+    import numpy as np
     import plotly.graph_objects as go
+    from numpy.typing import NDArray
     from rich.table import Table as RichTable
 
 Cell: TypeAlias = str | int | float | bool | None
@@ -277,6 +279,31 @@ def page(title: str, sections: Sequence[Section]) -> str:
         plotly_js = Markup(get_plotlyjs())
     template = Environment(autoescape=True).from_string(_PAGE)
     return template.render(title=printable(title), sections=parts, figures=figures, plotly_js=plotly_js)
+
+
+def grey_figure(title: str, pictures: Mapping[str, NDArray[np.float64]]) -> go.Figure:
+    """Grey pictures side by side, each scaled from its least value (black) to its greatest (white).
+
+    Args:
+        title: the figure's title.
+        pictures: arrays `(height, width)` by their captions.
+    """
+    import base64
+
+    import numpy as np
+    import plotly.graph_objects as go
+    from PIL import Image
+    from plotly.subplots import make_subplots
+
+    figure = make_subplots(rows=1, cols=len(pictures), subplot_titles=[html.escape(name) for name in pictures])
+    for column, values in enumerate(pictures.values(), start=1):
+        levels = (values - values.min()) / (float(np.ptp(values)) or 1.0) * 255
+        buffer = io.BytesIO()
+        Image.fromarray(levels.round().astype(np.uint8)).save(buffer, format="PNG")
+        source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        figure.add_trace(go.Image(source=source, hoverinfo="skip"), row=1, col=column)
+    figure.update_xaxes(visible=False).update_yaxes(visible=False)
+    return figure.update_layout(title=html.escape(title), template="plotly_white")
 
 
 def to_json(value: object, indent: int | None = 2) -> str:

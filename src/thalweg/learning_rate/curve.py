@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 _SHOWN_RATES = 200  # the resolution of the surface's picture
+_SHOWN_LOSS = 0.5  # in decades above the first loss: all that is worse looks alike in the picture
 _MOST_NEWTON_STEPS = 200
 _GRID_ENTRIES = 1 << 20  # how many (rate, node) pairs are looked at in one go
 _FAINT = 1e-26  # a share of the squared residual below this is rounding as much as data
@@ -327,28 +328,35 @@ class Rates(Result):
         limit = self.stability_rate
         every = np.arange(1, self.steps + 1)
         best = np.asarray(self.best_rate(every)) / limit
-        highest = max(2.0, 1.05 * float(best.max()))
-        shown = np.geomspace(0.02, highest, _SHOWN_RATES)
+        shown = np.geomspace(0.02, max(2.0, 1.1 * float(best.max())), _SHOWN_RATES)
         relative = np.asarray(self.log10_loss(shown * limit, every)).T - np.log10(self.initial_loss)
         figure = go.Figure(
             go.Heatmap(
                 x=shown,
                 y=every,
-                z=np.clip(relative, relative.min(), 2.0),
+                z=np.clip(relative, relative.min(), _SHOWN_LOSS),
                 colorscale="Viridis",
                 reversescale=True,
-                colorbar={"title": "log10(loss / first loss)"},
-                hovertemplate="rate %{x:.3g} x limit<br>step %{y}<br>log10 %{z:.3f}<extra></extra>",
+                colorbar={"title": {"text": "log10 of loss / first loss", "side": "right"}},
+                hovertemplate="%{x:.3g} x stability limit<br>step %{y}<br>log10 %{z:.3f}<extra></extra>",
             )
         )
-        figure.add_scatter(x=best, y=every, mode="lines", name="best rate for each step", line={"color": "#d62728"})
-        figure.add_vline(x=1.0, line_dash="dash", annotation_text="2 / lambda_max")
+        figure.add_scatter(
+            x=best, y=every, mode="lines", name="best rate for each step", line={"color": "#d62728", "width": 3}
+        )
+        figure.add_scatter(
+            x=[1.0, 1.0],
+            y=[1, self.steps],
+            mode="lines",
+            name="stability limit 2/lambda_max",
+            line={"color": "black", "dash": "dash"},
+        )
         figure.update_layout(
-            title="Loss for every learning rate and step, from one run",
+            title="The loss for every learning rate and every step, from one run",
             template="plotly_white",
-            xaxis={"title": "learning rate / stability limit", "type": "log"},
-            yaxis={"title": "steps"},
-            legend={"orientation": "h", "y": 1.08, "x": 0},
+            xaxis={"title": "learning rate / stability limit", "type": "log", "dtick": 1},
+            yaxis={"title": "steps", "type": "log", "dtick": 1},
+            legend={"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
         )
         return figure
 

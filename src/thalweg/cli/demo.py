@@ -1,0 +1,141 @@
+"""`thalweg demo`: the three questions answered on real data, every number computed while one looks on."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from thalweg.cli.common import progress_bar
+from thalweg.errors import InputError
+from thalweg.report import Section, Table, page, write_text
+
+_NETWORK = "input 112x112x3; conv3-64; maxpool; conv3-128; maxpool; conv3-256 x2; maxpool; FC-1024; FC-100"
+_RATES, _STEPS = 200, 100
+_PATCH = 32  # the side of the square on which the filter is also run as a literal loop
+
+
+def demo(
+    save: Annotated[
+        Path, typer.Option("--save", metavar="FILE", help="Where to write the page that holds everything (.html).")
+    ] = Path("thalweg-demo.html"),
+) -> None:
+    """See thalweg answer its three questions on real data, in less than a minute."""
+    if save.suffix != ".html":
+        raise InputError(f"Cannot save the demo to {str(save)!r}: it is one page, so name a file that ends in .html.")
+    screen = _Screen()
+    sections: list[Section] = []
+    parts: list[Callable[[_Screen], list[Section]]] = [_size, _filter, _limits, _rates]
+    try:
+        for part in parts:
+            sections += part(screen)
+    finally:  # after Ctrl-C the page holds what was shown until then
+        if sections:
+            write_text(save, page("thalweg: a training run, before you pay for it", sections))
+            screen.say(f"\nAll of it, with pictures, on one page: {save}")
+    screen.say("\nNow with your own:")
+    screen.say('  thalweg size "input 32x32x3; conv3-32; maxpool; conv3-64; maxpool; FC-10"')
+    screen.say("  thalweg rates your.csv --target column")
+    screen.say('  thalweg limits "1 2 = 3; 0 1 = 2"')
+
+
+class _Screen:
+    """Headings with the time since the start, sentences, tables and drawings, for a terminal or a pipe."""
+
+    def __init__(self) -> None:
+        self._began = time.perf_counter()
+        self.is_terminal = sys.stdout.isatty()
+
+    def heading(self, text: str) -> None:
+        self.say(f"\n[{time.perf_counter() - self._began:4.1f} s]  {text}")
+
+    def say(self, text: str) -> None:
+        print(text, flush=True)
+
+    def show(self, thing: Any) -> None:
+        if self.is_terminal:
+            from rich.console import Console
+
+            Console().print(thing)
+        else:
+            self.say(thing.to_text() if isinstance(thing, Table) else str(thing))
+
+
+def _size(screen: _Screen) -> list[Section]:
+    import thalweg as tw
+
+    title = "What does the network cost, and what does a unit of it see?"
+    screen.heading(f"1. {title}")
+    answer = tw.size(_NETWORK)
+    screen.show(answer.table())
+    return [Section(title, [_NETWORK], answer.tables(), answer.figures())]
+
+
+def _filter(screen: _Screen) -> list[Section]:
+    import numpy as np
+    from scipy.ndimage import convolve as fast_convolve
+
+    from thalweg.cli.drawing import grey_blocks, grey_text
+    from thalweg.data import photograph
+    from thalweg.report import grey_figure
+    from thalweg.textbook.convolution import LAPLACIAN, convolve, detects
+
+    image = photograph()
+    kernel = LAPLACIAN.astype(float)
+    edges = fast_convolve(image, kernel, mode="constant")
+    patch = image[:_PATCH, :_PATCH]
+    difference = float(np.abs(convolve(patch, kernel) - fast_convolve(patch, kernel, mode="constant")).max())
+    size = " x ".join(str(side) for side in image.shape)
+    caption = f"The filter {kernel.astype(int).tolist()} on a photograph of {size} pixels: {detects(kernel).kind}."
+    checked = f"A literal loop over {_PATCH} x {_PATCH} of its pixels differs by {difference:.1e}."
+    screen.say("")
+    screen.show(grey_blocks(np.abs(edges), 72) if screen.is_terminal else grey_text(np.abs(edges), 72))
+    screen.say(f"{caption}\n{checked}")
+    figure = grey_figure("A filter on a photograph", {"photograph": image, "what the filter answers": np.abs(edges)})
+    return [Section("What does a filter detect?", [caption, checked], figures=[figure])]
+
+
+def _limits(screen: _Screen) -> list[Section]:
+    import thalweg as tw
+
+    title = "Where will the optimizer end up? X = [1 2], t = 3 has a whole line of solutions"
+    screen.heading(f"2. {title}")
+    answer = tw.limits(tw.LeastSquares([[1.0, 2.0]], [3.0]), optimizers=["gd", "adagrad"])
+    screen.say(_plane(answer))
+    screen.show(answer.table())
+    return [Section(title, (), answer.tables(), answer.figures())]
+
+
+def _rates(screen: _Screen) -> list[Section]:
+    import numpy as np
+
+    import thalweg as tw
+    from thalweg.learning_rate.literal import compare, literal_run
+
+    data = tw.load("digits")
+    problem = tw.LeastSquares(data.X, data.t)
+    title = f"Which learning rate is best? Even or odd, {problem.n:,} handwritten digits of {problem.d} pixels"
+    screen.heading(f"3. {title}")
+    limit = problem.stability_rate
+    grid = np.linspace(1.1 * limit / _RATES, 1.1 * limit, _RATES)
+    with progress_bar("literal runs", 8) as advance:
+        compared = compare(problem, grid, _STEPS, sample=8, progress=advance)
+    screen.show(compared.table())
+    curve = compared.curve
+    screen.show(curve.table())
+
+    best = curve.best_rate(1)
+    tried = [0.99 * best, best, 1.01 * best, limit]
+    losses = [literal_run(problem, rate, 1, problem.start())[1] for rate in tried]
+    verified = Table(
+        f"One literal step at the best one-step rate, {best / limit:.2f} times the stability limit",
+        ("rate", "x stability limit", "loss, literal run", "loss, from the one run"),
+        [(rate, rate / limit, float(loss), curve.loss(rate, 1)) for rate, loss in zip(tried, losses, strict=True)],
+    )
+    screen.show(verified)
+    tables = [*compared.tables(), *curve.tables(), verified]
+    return [Section(title, (), tables, [*curve.figures(), *compared.figures()])]
