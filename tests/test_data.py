@@ -12,13 +12,14 @@ import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
+from thalweg.arrays import checked_matrix, checked_vector
 
-from thalweg.data import Dataset, checked_matrix, checked_vector, load, names, photograph, standardised
+from thalweg.data import Dataset, load, names, photograph, standardised
 from thalweg.errors import InputError, MissingPackageError, ThalwegError
 
-finite = st.floats(allow_nan=False, allow_infinity=False, width=64)
+finite = st.floats(-1e139, 1e139, width=64)
 tables = arrays(np.float64, array_shapes(min_dims=2, max_dims=2, min_side=2, max_side=6), elements=finite).filter(
-    lambda table: bool(table[:, :-1].any())
+    lambda table: bool(np.abs(table[:, :-1]).max() > 1e-139)
 )
 in_one_folder = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
@@ -583,6 +584,12 @@ def test_a_target_cannot_be_chosen_where_there_is_one(source: object) -> None:
             "X[1, 1] is -inf (counting from 0); replace what is not finite or leave its row out.",
         ),
         (np.ma.masked_equal([[1, 2]], 2), "X[0, 1] is masked; fill masked values or leave their rows out."),
+        ([[1, -1e141]], "X holds 1e+141 or its negative, whose square overflows float64; rescale X."),
+        (
+            scipy.sparse.csr_array([[0, 1e141]]),
+            "X holds 1e+141 or its negative, whose square overflows float64; rescale X.",
+        ),
+        ([[1e-141, 0]], "X holds nothing larger than 1e-141, whose square is 0 in float64; rescale X."),
         (np.zeros((2, 2)), "X holds only zeros, so every w gives the same predictions; there is nothing to learn."),
         (
             scipy.sparse.csr_array((2, 2)),
@@ -603,6 +610,7 @@ def test_matrices_refused(X: object, message: str) -> None:
         ([1, 2, 3], "w0 must have 2 values, one per column of X, but has 3."),
         ([[1], [2]], "w0 must have one dimension, but has shape (2, 1); write w0.ravel()."),
         ([1, np.inf], "w0[1] is inf (counting from 0); replace what is not finite or leave its row out."),
+        ([1, -1e200], "w0 holds 1e+200 or its negative, whose square overflows float64; rescale w0."),
         (["a", "b"], "w0 must hold real numbers, but its type is <U1; convert it, for example with w0.astype(float)."),
         (scipy.sparse.csr_array([[1, 2]]), "w0 is sparse, and must not be; write w0.toarray().ravel()."),
     ],

@@ -36,6 +36,7 @@ from thalweg.errors import InputError, MissingPackageError, ThalwegError, missin
 Vector: TypeAlias = npt.NDArray[np.float64]
 Matrix: TypeAlias = Any  # an NDArray of float32 or float64, or a scipy.sparse.csr_array of them, which has no types
 
+_LARGEST = 1e140  # whose square, and the sum of many such squares, float64 can still hold
 _BLOCK = 1 << 22  # values looked at in one go, so that checking a memory map never holds more than a part of it
 
 
@@ -149,7 +150,7 @@ def standardised(X: npt.NDArray[np.float64], columns: Sequence[str]) -> npt.NDAr
 
 
 def checked_matrix(X: object, name: str = "X") -> Matrix:
-    """`X` as a real, finite matrix of at least one row and column that is not all zeros.
+    """`X` as a real, finite matrix of at least one row and column, not all zeros, whose squares float64 can hold.
 
     float32 and float64 are kept as they are, without a copy, so a memory map stays a view of its file; all other real
     types become float64. SciPy's sparse formats become a `csr_array`.
@@ -159,7 +160,7 @@ def checked_matrix(X: object, name: str = "X") -> Matrix:
         name: how messages call it.
 
     Raises:
-        InputError: it is not a real matrix, is empty, holds only zeros, or holds a value that is not finite.
+        InputError: it is not a real matrix, is empty, holds only zeros, or a value that is not finite or beyond 1e140.
     """
     if _is_sparse(X):
         return _checked_sparse(X, name)
@@ -173,16 +174,15 @@ def checked_matrix(X: object, name: str = "X") -> Matrix:
             f"{advice if matrix.ndim == 1 else ''}."
         )
     rows = max(1, _BLOCK // matrix.shape[1])
-    only_zeros = True
+    largest = 0.0
     for first in range(0, matrix.shape[0], rows):
         block = matrix[first : first + rows]
         bad = np.argwhere(~np.isfinite(block))
         if bad.size:
             row, column = (int(index) for index in bad[0])
             raise _not_finite(block[row, column], f"{name}[{first + row}, {column}]")
-        only_zeros = only_zeros and not block.any()
-    if only_zeros:
-        raise _all_zeros(name)
+        largest = max(largest, float(block.max()), -float(block.min()))
+    _check_magnitude(largest, name)
     return matrix
 
 
@@ -196,7 +196,8 @@ def checked_vector(t: object, name: str = "t", length: int | None = None, per: s
         per: what each value belongs to, for the message about a wrong length: `"row of X"`.
 
     Raises:
-        InputError: it is not a real vector, is empty, has another length, or holds a value that is not finite.
+        InputError: it is not a real vector, is empty, has another length, or holds a value that is not finite or beyond
+            1e140.
     """
     vector = _real_array(t, name)
     if vector.ndim != 1:
@@ -209,6 +210,9 @@ def checked_vector(t: object, name: str = "t", length: int | None = None, per: s
     bad = np.flatnonzero(~np.isfinite(vector))
     if bad.size:
         raise _not_finite(vector[bad[0]], f"{name}[{bad[0]}]")
+    largest = float(np.abs(vector).max())
+    if largest > _LARGEST:
+        raise _too_large(largest, name)
     return vector.astype(np.float64, copy=False)
 
 
@@ -245,8 +249,7 @@ def _checked_sparse(X: Any, name: str) -> Matrix:
     if bad.size:
         row = int(np.searchsorted(matrix.indptr, bad[0], side="right")) - 1
         raise _not_finite(values[bad[0]], f"{name}[{row}, {matrix.indices[bad[0]]}]")
-    if not values.any():
-        raise _all_zeros(name)
+    _check_magnitude(float(np.abs(values).max(initial=0.0)), name)
     return csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
@@ -280,8 +283,18 @@ def _not_finite(value: float, place: str) -> InputError:
     return InputError(f"{place} is {value} (counting from 0); replace what is not finite or leave its row out.")
 
 
-def _all_zeros(name: str) -> InputError:
-    return InputError(f"{name} holds only zeros, so every w gives the same predictions; there is nothing to learn.")
+def _check_magnitude(largest: float, name: str) -> None:
+    """Refuse a matrix whose largest value is zero, or has no square in float64."""
+    if largest == 0:
+        raise InputError(f"{name} holds only zeros, so every w gives the same predictions; there is nothing to learn.")
+    if largest > _LARGEST:
+        raise _too_large(largest, name)
+    if largest < 1 / _LARGEST:
+        raise InputError(f"{name} holds nothing larger than {largest:g}, whose square is 0 in float64; rescale {name}.")
+
+
+def _too_large(value: float, name: str) -> InputError:
+    return InputError(f"{name} holds {value:g} or its negative, whose square overflows float64; rescale {name}.")
 
 
 def _no_choice_of_target(name: str) -> Dataset:
