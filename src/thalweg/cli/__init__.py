@@ -24,14 +24,17 @@ for command in (demo.demo, facts.facts, check.check, limits.limits, rates.rates,
     app.command()(command)
 
 _INLINE_DATA = re.compile(r"-[\d\s.][\d\s.;=,eE+-]*")
+_FORMULA = re.compile(r"-(?!-|[^\W\d]\w*$).*", re.DOTALL)  # a minus sign, then not an option's name
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit: 0 when all is well, 2 for the user's mistakes, 1 for ours, 130 after Ctrl-C."""
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        # Data may begin with a minus sign ("-1 2 = 3"); a leading space keeps it from being read as an option.
-        app([f" {text}" if _INLINE_DATA.fullmatch(text) else text for text in arguments], prog_name="thalweg")
+        # Data ("-1 2 = 3") and formulas ("-2 * a.T @ a") may begin with a minus sign; a leading space keeps them from
+        # being read as options.
+        negative = _FORMULA if arguments[:1] == ["check"] else _INLINE_DATA
+        app([f" {text}" if negative.fullmatch(text) else text for text in arguments], prog_name="thalweg")
     except ThalwegError as error:
         print(f"thalweg: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)
