@@ -1,0 +1,298 @@
+"""The one form that every notation of a network is read into: a flat list of operations in the order they run.
+
+A `Graph` holds the input tensors and the operations; each operation names its input and output tensors, what slides
+over them (`Window`) and its weights. Shapes are those of one example, without the batch. All numbers are Python
+integers, so counts made from them never overflow or round.
+
+    >>> image = Tensor(0, (112, 112, 3), spatial=(0, 1), channel=2)
+    >>> window = Window(kernel=(3, 3), stride=(2, 2), dilation=(1, 1), low=(1, 1), high=(1, 1))
+    >>> window.output_extents(image.extents)
+    (56, 56)
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+from thalweg.errors import InputError
+
+
+class Kind(StrEnum):
+    """What an operation does; counts and receptive fields have one rule for each kind."""
+
+    CONVOLUTION = "convolution"
+    LINEAR = "linear"
+    MAX_POOL = "max pool"
+    AVERAGE_POOL = "average pool"
+    GLOBAL_POOL = "global pool"
+    UPSAMPLE = "upsample"
+    CROP = "crop"
+    PAD = "pad"
+    ADD = "add"
+    MULTIPLY = "multiply"
+    CONCATENATE = "concatenate"
+    FLATTEN = "flatten"
+    RESHAPE = "reshape"
+    ACTIVATION = "activation"
+    DROPOUT = "dropout"
+    NORMALISATION = "normalisation"
+    """Each position by itself: batch normalisation after training, layer normalisation over the channels."""
+    SPATIAL_NORMALISATION = "spatial normalisation"
+    """With statistics of the whole map: instance and group normalisation."""
+    UNKNOWN = "unknown"
+    """What a reader could not name; it makes every total incomplete."""
+
+
+WINDOWED = frozenset(
+    {Kind.CONVOLUTION, Kind.MAX_POOL, Kind.AVERAGE_POOL, Kind.UPSAMPLE, Kind.CROP, Kind.PAD},
+)
+MERGES = frozenset({Kind.ADD, Kind.MULTIPLY, Kind.CONCATENATE})
+
+
+def written(extents: tuple[int, ...]) -> str:
+    """Extents as people write them.
+
+    >>> written((112, 112, 64))
+    '112 x 112 x 64'
+    """
+    return " x ".join(f"{extent}" for extent in extents)
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """What flows from one operation to the next.
+
+    Args:
+        id: its number, unique in the graph.
+        shape: the extents for one example.
+        spatial: which axes of `shape` are positions, in the order of the network input's positions.
+        channel: which axis of `shape` holds the channels; None only where there is no such axis.
+    """
+
+    id: int
+    shape: tuple[int, ...]
+    spatial: tuple[int, ...] = ()
+    channel: int | None = None
+
+    @property
+    def size(self) -> int:
+        """The number of units."""
+        return math.prod(self.shape)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """The extents of the spatial axes."""
+        return tuple(self.shape[axis] for axis in self.spatial)
+
+    @property
+    def channels(self) -> int:
+        """The number of channels."""
+        return 1 if self.channel is None else self.shape[self.channel]
+
+    def with_extents(self, id: int, extents: tuple[int, ...], channels: int) -> Tensor:  # noqa: A002
+        """A tensor of the same layout with other extents and channels."""
+        shape = list(self.shape)
+        for axis, extent in zip(self.spatial, extents, strict=True):
+            shape[axis] = extent
+        if self.channel is not None:
+            shape[self.channel] = channels
+        return Tensor(id, tuple(shape), self.spatial, self.channel)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What slides over the positions: one number per spatial axis in each field.
+
+    Tap `k` of output unit `i` lies at input position `i * stride - low + dilation * k`. Transposed, input unit `i`
+    reaches output position `i * stride - low + dilation * k`. Cropping is a window of one tap with negative padding.
+
+    Args:
+        kernel: the number of taps.
+        stride: the step between neighbouring units.
+        dilation: the distance between neighbouring taps.
+        low: zero padding before the first position (for transposed windows: positions cut off there).
+        high: the same after the last position.
+        transposed: whether this is the transpose of such a window.
+        output_padding: positions added after the last one, for transposed windows.
+        ceil: whether a last window that hangs over the end still counts, as in pooling layers.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    transposed: bool = False
+    output_padding: tuple[int, ...] = ()
+    ceil: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.output_padding:
+            object.__setattr__(self, "output_padding", (0,) * len(self.kernel))
+
+    @property
+    def volume(self) -> int:
+        """The number of taps over all axes."""
+        return math.prod(self.kernel)
+
+    def output_extents(self, extents: tuple[int, ...]) -> tuple[int, ...]:
+        """How many units the window makes of `extents` positions on each axis; zero or less where it does not fit."""
+        return tuple(self._output_extent(axis, extent) for axis, extent in enumerate(extents))
+
+    def _output_extent(self, axis: int, extent: int) -> int:
+        stride, padding = self.stride[axis], self.low[axis] + self.high[axis]
+        span = self.dilation[axis] * (self.kernel[axis] - 1) + 1
+        if self.transposed:
+            return (extent - 1) * stride + span - padding + self.output_padding[axis]
+        room = extent + padding - span
+        if not self.ceil:
+            return room // stride + 1
+        units = -(-room // stride) + 1
+        # A window that would begin in the padding after the image is dropped (PyTorch's and ONNX's rule).
+        return units - 1 if (units - 1) * stride >= extent + self.low[axis] else units
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One array of parameters.
+
+    Args:
+        identity: its name; weights of the same identity are one array that is used several times.
+        shape: its extents.
+        trainable: False where it stays frozen.
+    """
+
+    identity: str
+    shape: tuple[int, ...]
+    trainable: bool = True
+
+    @property
+    def size(self) -> int:
+        """The number of parameters."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One step of the network.
+
+    Args:
+        kind: what it does.
+        name: what people call it; names need not be unique.
+        inputs: the tensors that go in.
+        outputs: the tensors that come out.
+        window: what slides over the positions, for the kinds in `WINDOWED`.
+        groups: into how many groups the channels of a convolution fall.
+        weights: its parameters.
+        module: the path of the module that called it, where there is one.
+
+    Raises:
+        InputError: the pieces do not fit together; the message names the operation.
+    """
+
+    kind: Kind
+    name: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    window: Window | None = None
+    groups: int = 1
+    weights: tuple[Weight, ...] = ()
+    module: str = ""
+
+    @property
+    def input(self) -> Tensor:
+        """The first input."""
+        return self.inputs[0]
+
+    @property
+    def output(self) -> Tensor:
+        """The first output."""
+        return self.outputs[0]
+
+    def __post_init__(self) -> None:
+        if self.kind in WINDOWED:
+            self._check_window()
+        elif self.kind in MERGES:
+            self._check_merge()
+        elif self.kind in (Kind.FLATTEN, Kind.RESHAPE) and self.input.size != self.output.size:
+            raise InputError(
+                f"{self.name!r} cannot turn the {self.input.size} units of {written(self.input.shape)} into "
+                f"{written(self.output.shape)}, which has {self.output.size}."
+            )
+        for tensor in self.outputs:
+            if min(tensor.shape, default=1) < 1:
+                raise InputError(f"{self.name!r} has no units left: its output would be {written(tensor.shape)}.")
+
+    def _check_window(self) -> None:
+        window, extents = self.window, self.input.extents
+        if window is None or len(window.kernel) != len(extents):
+            axes = "no window" if window is None else f"a window over {len(window.kernel)} axes"
+            raise InputError(f"{self.name!r} has {axes}, but its input has {len(extents)} spatial axes.")
+        if min((*window.kernel, *window.stride, *window.dilation)) < 1:
+            raise InputError(f"{self.name!r} needs kernel, stride and dilation of at least 1.")
+        expected = window.output_extents(extents)
+        if min(expected) < 1:
+            raise InputError(
+                f"{self.name!r} does not fit: its window of {written(window.kernel)} leaves no unit on an input of "
+                f"{written(extents)} positions; make it smaller, or pad."
+            )
+        if self.output.extents != expected:
+            raise InputError(
+                f"{self.name!r} makes {written(expected)} positions of {written(extents)}, not "
+                f"{written(self.output.extents)}."
+            )
+        for channels, which in ((self.input.channels, "input"), (self.output.channels, "output")):
+            if self.groups < 1 or channels % self.groups:
+                raise InputError(
+                    f"{self.name!r} has {channels} {which} channels, which do not divide into {self.groups} groups."
+                )
+
+    def _check_merge(self) -> None:
+        joined = self.output.channel if self.kind is Kind.CONCATENATE else None
+        for tensor in self.inputs:
+            # Concatenation asks for equal extents; the others repeat a single position or channel, as gates do.
+            fits = len(tensor.shape) == len(self.output.shape) and all(
+                axis == joined or extent == wanted or (extent == 1 and self.kind is not Kind.CONCATENATE)
+                for axis, (extent, wanted) in enumerate(zip(tensor.shape, self.output.shape, strict=True))
+            )
+            # A vector of channels also scales or shifts every position of a map.
+            if not fits and self.kind is not Kind.CONCATENATE:
+                fits = not tensor.spatial and tensor.shape == (self.output.channels,)
+            if not fits:
+                shapes = " and ".join(written(each.shape) for each in self.inputs)
+                raise InputError(
+                    f"{self.name!r} joins branches that do not match: {shapes}; give them the same shape "
+                    "(crop, pad, or change a stride)."
+                )
+        if joined is not None and sum(tensor.channels for tensor in self.inputs) != self.output.channels:
+            raise InputError(f"{self.name!r} has {self.output.channels} channels, which is not the sum of its inputs'.")
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A network: what goes in, and what is done with it in order.
+
+    Args:
+        inputs: the tensors that come from outside; receptive fields are positions of the first.
+        operations: the steps, each after those whose outputs it needs.
+
+    Raises:
+        InputError: an operation uses a tensor that nothing has made yet, or makes one that exists.
+    """
+
+    inputs: tuple[Tensor, ...]
+    operations: tuple[Operation, ...]
+
+    def __post_init__(self) -> None:
+        for tensor in self.inputs:
+            if min(tensor.shape, default=1) < 1:
+                raise InputError(f"The input {written(tensor.shape)} is empty; every extent must be at least 1.")
+        made = {tensor.id for tensor in self.inputs}
+        for operation in self.operations:
+            if any(tensor.id not in made for tensor in operation.inputs):
+                raise InputError(f"{operation.name!r} uses a tensor that no operation before it has made.")
+            if any(tensor.id in made for tensor in operation.outputs):
+                raise InputError(f"{operation.name!r} makes a tensor that exists already.")
+            made.update(tensor.id for tensor in operation.outputs)
