@@ -1,0 +1,111 @@
+"""Where runs end, as formulas: the limits that are known without running anything.
+
+>>> from thalweg.least_squares import LeastSquares
+>>> problem = LeastSquares([[1.0, 2.0]], [3.0])
+>>> sign_solution(problem).tolist()
+[1.0, 1.0]
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from thalweg.implicit_bias.trajectories import (
+    AdaGrad,
+    Adam,
+    OptaxAdaGrad,
+    Optimizer,
+    Preconditioned,
+    RMSProp,
+    Sign,
+    interpolates,
+)
+from thalweg.least_squares import LeastSquares, Vector
+
+
+@dataclass(frozen=True, eq=False)
+class ClosedForm:
+    """A limit that a formula gives.
+
+    Attributes:
+        name: what the limit is.
+        w: the weights there, `(d,)`.
+    """
+
+    name: str
+    w: Vector
+
+
+def closed_form(problem: LeastSquares, optimizer: Optimizer, start: ArrayLike | None = None) -> ClosedForm | None:
+    """The limit of an optimizer where a formula for it is known; None elsewhere.
+
+    Where it assumes something of the optimizer, it assumes what a result should be compared with: a rate at which the
+    run converges, and an epsilon that tends to 0.
+
+    Args:
+        problem: what is minimised.
+        optimizer: how.
+        start: the first weights, `(d,)`; zeros for None.
+    """
+    rule, small_batches = optimizer.rule, optimizer.batch is not None and optimizer.batch < problem.n
+    w0 = problem.start(start)
+    if small_batches and not interpolates(problem):
+        return None  # the batches have no solution in common, so a constant rate has no limit
+    if has_one_minimiser(problem):
+        return ClosedForm("the only minimiser", problem.minimum_norm_solution())
+    if isinstance(rule, Preconditioned):
+        return ClosedForm("the nearest solution in the P^-1 norm", preconditioned_solution(problem, rule, w0))
+    if rule.keeps_row_space:
+        name = "the nearest solution to the start" if w0.any() else "the minimum-norm solution"
+        return ClosedForm(name, problem.nearest_solution(w0))
+    forgets_lengths = isinstance(rule, Sign | RMSProp | Adam) or (
+        isinstance(rule, AdaGrad) and not isinstance(rule, OptaxAdaGrad) and rule.accumulator == 0
+    )
+    if forgets_lengths and not small_batches:
+        along_signs = sign_solution(problem, w0)
+        if along_signs is not None:
+            return ClosedForm("equal steps in every coordinate", along_signs)
+    return None
+
+
+def has_one_minimiser(problem: LeastSquares) -> bool:
+    """Whether the loss has a single minimiser: X of rank d, or l2 > 0."""
+    return problem.l2 > 0 or problem.rank == problem.d
+
+
+def preconditioned_solution(problem: LeastSquares, rule: Preconditioned, start: ArrayLike | None = None) -> Vector:
+    """Of all minimisers the nearest to w0 in the norm `sqrt(v^T P^-1 v)`, `(d,)` (fact F1.6).
+
+    With `P = C C^T` the steps in `u = C^-1 w` are those of plain gradient descent on `X C`, so that the limit is
+    `w0 + C (X C)^+ (t - X w0)`; for X of full row rank `w0 + P X^T (X P X^T)^-1 (t - X w0)`.
+    """
+    w0, C = problem.start(start), rule.factor()
+    limit: Vector = w0 + C @ LeastSquares(problem.X @ C, -problem.residual(w0)).minimum_norm_solution()
+    return limit
+
+
+def sign_solution(problem: LeastSquares, start: ArrayLike | None = None) -> Vector | None:
+    """Where equal steps in every coordinate lead, `(d,)`, where the gradient never changes its signs; None elsewhere.
+
+    Let `u = t - X w0` and `s = sign(X^T u)`. If `X s = c u` for a number c, then steps along s keep the residual
+    parallel to u, so that every method whose steps forget the lengths of the gradient's coordinates (AdaGrad from an
+    empty accumulator, RMSProp, Adam, the sign method) stays on the line `w0 + r s` and ends at `w0 + s / c`. One
+    example always meets the condition: there `s / c = (t - x w0) sign(x) / ||x||_1`.
+
+    Source: A. C. Wilson et al., "The Marginal Value of Adaptive Gradient Methods in Machine Learning" (2017),
+    lemma 3.1, for w0 = 0; its proof holds from any start.
+    """
+    w0 = problem.start(start)
+    u = -problem.residual(w0)
+    gradient = problem.X.T @ u
+    rounding = 30 * max(problem.n, problem.d) * np.finfo(np.float64).eps
+    s = np.where(np.abs(gradient) <= rounding * (abs(problem.X).T @ np.abs(u)), 0.0, np.sign(gradient))
+    along = problem.X @ s
+    c = float(along @ u) / float(u @ u) if u.any() else 0.0
+    if c <= 0 or np.linalg.norm(along - c * u) > rounding * np.linalg.norm(along):
+        return None
+    solution: Vector = w0 + s / c
+    return solution
