@@ -12,8 +12,8 @@ import scipy.sparse
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from thalweg.arrays import checked_matrix, checked_vector
 
+from thalweg.arrays import checked_matrix, checked_vector
 from thalweg.data import Dataset, load, names, photograph, standardised
 from thalweg.errors import InputError, MissingPackageError, ThalwegError
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thalweg.data import checked_matrix, checked_vector
+from thalweg.arrays import checked_matrix, checked_vector
 from thalweg.errors import InputError
 from thalweg.quadrature import largest_singular_value
 

@@ -1,0 +1,166 @@
+"""The only checks of matrices and vectors in the house: real, finite, of matching shapes, or refused with the place."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from thalweg.errors import InputError
+
+Vector: TypeAlias = npt.NDArray[np.float64]
+Matrix: TypeAlias = Any  # an NDArray of float32 or float64, or a scipy.sparse.csr_array of them, which has no types
+
+_LARGEST = 1e140  # whose square, and the sum of many such squares, float64 can still hold
+_BLOCK = 1 << 22  # values looked at in one go, so that checking a memory map never holds more than a part of it
+
+
+def checked_matrix(X: object, name: str = "X") -> Matrix:
+    """`X` as a real, finite matrix of at least one row and column, not all zeros, whose squares float64 can hold.
+
+    float32 and float64 are kept as they are, without a copy, so a memory map stays a view of its file; all other real
+    types become float64. SciPy's sparse formats become a `csr_array`.
+
+    Args:
+        X: an array, nested lists, a memory map or a SciPy sparse matrix, of shape (n, d).
+        name: how messages call it.
+
+    Raises:
+        InputError: it is not a real matrix, is empty, holds only zeros, or a value that is not finite or beyond 1e140.
+    """
+    if is_sparse(X):
+        return _checked_sparse(X, name)
+    matrix = real_array(X, name)
+    if matrix.size == 0:
+        raise _empty(name, matrix.shape)
+    if matrix.ndim != 2:
+        advice = f"; write {name}.reshape(1, -1) for one example, {name}.reshape(-1, 1) for one feature"
+        raise InputError(
+            f"{name} must have two dimensions (examples in rows, features in columns), but has shape {matrix.shape}"
+            f"{advice if matrix.ndim == 1 else ''}."
+        )
+    rows = max(1, _BLOCK // matrix.shape[1])
+    largest = 0.0
+    for first in range(0, matrix.shape[0], rows):
+        block = matrix[first : first + rows]
+        bad = np.argwhere(~np.isfinite(block))
+        if bad.size:
+            row, column = (int(index) for index in bad[0])
+            raise _not_finite(block[row, column], f"{name}[{first + row}, {column}]")
+        largest = max(largest, float(block.max()), -float(block.min()))
+    _check_magnitude(largest, name)
+    return matrix
+
+
+def checked_vector(t: object, name: str = "t", length: int | None = None, per: str = "value") -> Vector:
+    """`t` as a real, finite float64 vector.
+
+    Args:
+        t: an array or a list, of shape (length,).
+        name: how messages call it.
+        length: how many values it must have; None for any number but zero.
+        per: what each value belongs to, for the message about a wrong length: `"row of X"`.
+
+    Raises:
+        InputError: it is not a real vector, is empty, has another length, or holds a value that is not finite or beyond
+            1e140.
+    """
+    vector = real_array(t, name)
+    if vector.ndim != 1:
+        advice = f"; write {name}.ravel()" if vector.size and vector.size == max(vector.shape, default=0) else ""
+        raise InputError(f"{name} must have one dimension, but has shape {vector.shape}{advice}.")
+    if length is not None and vector.size != length:
+        raise InputError(f"{name} must have {length} values, one per {per}, but has {vector.size}.")
+    if vector.size == 0:
+        raise InputError(f"{name} is empty; at least one value is needed.")
+    bad = np.flatnonzero(~np.isfinite(vector))
+    if bad.size:
+        raise _not_finite(vector[bad[0]], f"{name}[{bad[0]}]")
+    largest = float(np.abs(vector).max())
+    if largest > _LARGEST:
+        raise _too_large(largest, name)
+    return vector.astype(np.float64, copy=False)
+
+
+def is_sparse(X: object) -> bool:
+    """Whether X is one of SciPy's sparse formats."""
+    # Whoever passes a sparse matrix has imported scipy.sparse; asking sys.modules spares everybody else the import.
+    sparse = sys.modules.get("scipy.sparse")
+    return sparse is not None and bool(sparse.issparse(X))
+
+
+def check_indices(X: Any, name: str) -> None:
+    """Refuse a sparse matrix whose indices lie outside its shape: SciPy would read foreign memory through them."""
+    if not hasattr(X, "check_format"):
+        return  # the formats that are not compressed check themselves when they are made
+    try:
+        X.check_format(full_check=True)
+        decreasing = bool(np.any(np.diff(X.indptr) < 0))  # overlooked by SciPy where the last one is 0
+    except ValueError as error:
+        raise InputError(f"{name} is a damaged sparse matrix: {error}.") from error
+    if decreasing:
+        raise InputError(f"{name} is a damaged sparse matrix: its index pointer decreases.")
+
+
+def _checked_sparse(X: Any, name: str) -> Matrix:
+    from scipy.sparse import csr_array
+
+    if X.ndim != 2:
+        raise InputError(f"{name} must have two dimensions, but has shape {X.shape}.")
+    if 0 in X.shape:
+        raise _empty(name, X.shape)
+    check_indices(X, name)
+    matrix = csr_array(X)
+    values = real_array(matrix.data, name)
+    bad = np.flatnonzero(~np.isfinite(values))
+    if bad.size:
+        row = int(np.searchsorted(matrix.indptr, bad[0], side="right")) - 1
+        raise _not_finite(values[bad[0]], f"{name}[{row}, {matrix.indices[bad[0]]}]")
+    _check_magnitude(float(np.abs(values).max(initial=0.0)), name)
+    return csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)
+
+
+def real_array(values: object, name: str) -> npt.NDArray[Any]:
+    """`values` as an array of float32 or float64 in the machine's byte order, copied only where it was neither."""
+    if isinstance(values, np.ma.MaskedArray) and np.ma.is_masked(values):
+        place = [int(index) for index in np.argwhere(np.ma.getmaskarray(values))[0]]
+        raise InputError(f"{name}{place} is masked; fill masked values or leave their rows out.")
+    if is_sparse(values):
+        raise InputError(f"{name} is sparse, and must not be; write {name}.toarray().ravel().")
+    try:
+        array = np.asarray(values)
+    except (ValueError, TypeError, RuntimeError) as error:
+        ragged = isinstance(values, list | tuple) and isinstance(error, ValueError)
+        reason = "its rows have different lengths" if ragged else str(error).rstrip(".")
+        raise InputError(f"{name} cannot be read as an array of numbers: {reason}.") from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(
+            f"{name} must hold real numbers, but its type is {array.dtype}; convert it, for example with "
+            f"{name}{'.real' if array.dtype.kind == 'c' else '.astype(float)'}."
+        )
+    with np.errstate(over="ignore"):  # a long double may become infinite here; the caller says where
+        return array.astype(np.float32 if array.dtype.type is np.float32 else np.float64, copy=False)
+
+
+def _empty(name: str, shape: tuple[int, ...]) -> InputError:
+    return InputError(f"{name} is empty: its shape is {shape}; at least one row and one column are needed.")
+
+
+def _not_finite(value: float, place: str) -> InputError:
+    return InputError(f"{place} is {value} (counting from 0); replace what is not finite or leave its row out.")
+
+
+def _check_magnitude(largest: float, name: str) -> None:
+    """Refuse a matrix whose largest value is zero, or has no square in float64."""
+    if largest == 0:
+        raise InputError(f"{name} holds only zeros, so every w gives the same predictions; there is nothing to learn.")
+    if largest > _LARGEST:
+        raise _too_large(largest, name)
+    if largest < 1 / _LARGEST:
+        raise InputError(f"{name} holds nothing larger than {largest:g}, whose square is 0 in float64; rescale {name}.")
+
+
+def _too_large(value: float, name: str) -> InputError:
+    return InputError(f"{name} holds {value:g} or its negative, whose square overflows float64; rescale {name}.")

@@ -1,0 +1,65 @@
+"""Rows written out, features = target: `"1 2 = 3; 0 1 = 2"`."""
+
+from __future__ import annotations
+
+import math
+import re
+
+from thalweg.data.dataset import Dataset, pair
+from thalweg.errors import InputError
+
+
+def is_inline(text: str) -> bool:
+    """Whether a text is meant as rows: it is made of what rows are made of, or begins with a number and has a `=`."""
+    if re.fullmatch(r"[\d\s.;=,eE+-]*\d[\d\s.;=,eE+-]*", text):
+        return True
+    first = re.match(r"[\s;,]*([^\s;,=]*)", text)
+    return "=" in text and first is not None and (first[1] == "" or is_number(first[1]))
+
+
+def load_inline(text: str) -> Dataset:
+    """Read rows such as `"1 2 = 3; 0 1 = 2"`; what cannot be read is refused with its row."""
+    rows = text.strip().rstrip(";").split(";")
+    X: list[list[float]] = []
+    t: list[float] = []
+    for number, row in enumerate(rows, start=1):
+        features, equals, target = row.partition("=")
+        if not equals:
+            raise InputError(
+                f"Row {number} ({row.strip()!r}) has no '='; write its features, '=' and its target, as in '1 2 = 3'."
+            )
+        X.append(_inline_numbers(features, number))
+        targets = _inline_numbers(target, number)
+        if not X[-1]:
+            raise InputError(f"Row {number} ({row.strip()!r}) has no features before its '='.")
+        if len(targets) != 1:
+            raise InputError(f"Row {number} ({row.strip()!r}) has {len(targets)} values after its '='; it needs one.")
+        t += targets
+        if len(X[-1]) != len(X[0]):
+            raise InputError(f"Row {number} ({row.strip()!r}) has {len(X[-1])} features where row 1 has {len(X[0])}.")
+    return pair("; ".join(" ".join(row.split()) for row in rows), X, t)
+
+
+def _inline_numbers(text: str, row: int) -> list[float]:
+    numbers = []
+    for word in text.replace(",", " ").split():
+        if not is_number(word):
+            raise InputError(f"Row {row}: {word!r} is not a number.")
+        if not is_finite(word):
+            raise InputError(f"Row {row}: {word!r} is not a finite number.")
+        numbers.append(float(word))
+    return numbers
+
+
+def is_number(text: str) -> bool:
+    """Whether Python reads `text` as a number, infinities and nan included."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_finite(number: str) -> bool:
+    """Whether a text that `is_number` stands for a finite one."""
+    return math.isfinite(float(number))
