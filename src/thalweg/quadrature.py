@@ -21,8 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.errors import InputError
-
 Vector = NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -63,9 +61,6 @@ def measure(
         steps: the number of steps, at least 1.
         shift: c >= 0 stands for X with `c I` appended below, which is how a ridge term enters.
         progress: called with the number of steps done after each.
-
-    Raises:
-        InputError: the entries of X or of the residual are too large or too small to square in float64.
     """
     diagonal: list[float] = []
     below: list[float] = []
@@ -82,11 +77,7 @@ def measure(
 
 
 def largest_singular_value(X: Any) -> float:
-    """The largest singular value of X, `(n, d)`, converged to rounding, by bidiagonalisation from a random vector.
-
-    Raises:
-        InputError: the entries of X are too large or too small to square in float64.
-    """
+    """The largest singular value of X, `(n, d)`, converged to rounding, by bidiagonalisation from a random vector."""
     start = np.random.default_rng(0).standard_normal(X.shape[0])
     diagonal: list[float] = []
     below: list[float] = []
@@ -108,7 +99,7 @@ def _bidiagonalise(X: Any, residual: Vector, shift: float) -> Iterator[_Step]:
 
     No reorthogonalisation: copies of a node that rounding brings in share its weight, so the measure stays right.
     """
-    norm = _length(residual, scale=0.0)
+    norm = float(np.linalg.norm(residual))
     if norm == 0:
         return
     u = residual / norm
@@ -117,31 +108,19 @@ def _bidiagonalise(X: Any, residual: Vector, shift: float) -> Iterator[_Step]:
     below = scale = 0.0
     while True:
         v = Xt_u - below * v
-        diagonal = _length(v, scale)
+        diagonal = float(np.linalg.norm(v))
         scale = max(scale, diagonal, below)
         if diagonal <= _EPS * scale:
             return
         v /= diagonal
         u, Xt_u = _sweep(X, v, diagonal * u, shift)
-        below = _length(u, scale)
+        below = float(np.linalg.norm(u))
         if below <= _EPS * scale:
             yield _Step(diagonal, 0.0)
             return
         yield _Step(diagonal, below)
         u /= below
         Xt_u /= below
-
-
-def _length(v: Vector, scale: float) -> float:
-    """The norm of v; beside a positive scale what is too small to square is nothing, but alone it would be lost."""
-    with np.errstate(over="ignore", invalid="ignore", under="ignore"):
-        square = float(v @ v)
-    if not np.isfinite(square) or (scale == 0 and square < np.finfo(np.float64).tiny and v.any()):
-        raise InputError(
-            "The entries of X or t are too large or too small to square in float64; divide X and t by their largest "
-            "entries first."
-        )
-    return float(np.sqrt(square))
 
 
 def _sweep(X: Any, v: Vector, subtract: Vector, shift: float) -> tuple[Vector, Vector]:

@@ -6,13 +6,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from thalweg.cli.common import progress_bar
 from thalweg.errors import InputError
 from thalweg.report import Section, Table, page, write_text
+
+if TYPE_CHECKING:
+    from thalweg.implicit_bias.verdict import Limits
 
 _NETWORK = "input 112x112x3; conv3-64; maxpool; conv3-128; maxpool; conv3-256 x2; maxpool; FC-1024; FC-100"
 _RATES, _STEPS = 200, 100
@@ -77,20 +80,20 @@ def _size(screen: _Screen) -> list[Section]:
 
 def _filter(screen: _Screen) -> list[Section]:
     import numpy as np
-    from scipy.ndimage import convolve as fast_convolve
 
     from thalweg.cli.drawing import grey_blocks, grey_text
     from thalweg.data import photograph
+    from thalweg.network.filters import convolve
     from thalweg.report import grey_figure
-    from thalweg.textbook.convolution import LAPLACIAN, convolve, detects
+    from thalweg.textbook import convolution as textbook
 
     image = photograph()
-    kernel = LAPLACIAN.astype(float)
-    edges = fast_convolve(image, kernel, mode="constant")
+    kernel = textbook.LAPLACIAN
+    edges = convolve(image, kernel)
     patch = image[:_PATCH, :_PATCH]
-    difference = float(np.abs(convolve(patch, kernel) - fast_convolve(patch, kernel, mode="constant")).max())
+    difference = float(np.abs(convolve(patch, kernel) - textbook.convolve(patch, kernel)).max())
     size = " x ".join(str(side) for side in image.shape)
-    caption = f"The filter {kernel.astype(int).tolist()} on a photograph of {size} pixels: {detects(kernel).kind}."
+    caption = f"The filter {kernel.tolist()} on a photograph of {size} pixels: {textbook.detects(kernel).kind}."
     checked = f"A literal loop over {_PATCH} x {_PATCH} of its pixels differs by {difference:.1e}."
     screen.say("")
     screen.show(grey_blocks(np.abs(edges), 72) if screen.is_terminal else grey_text(np.abs(edges), 72))
@@ -108,6 +111,30 @@ def _limits(screen: _Screen) -> list[Section]:
     screen.say(_plane(answer))
     screen.show(answer.table())
     return [Section(title, (), answer.tables(), answer.figures())]
+
+
+def _plane(answer: Limits) -> str:
+    """The plane of two weights: solutions, row space, the ways of the optimizers and where they end."""
+    import numpy as np
+
+    from thalweg.cli.drawing import plane
+
+    X, t = answer.problem.X[0], answer.problem.t[0]
+    along = np.linspace(-2, 2, 400)[:, None]
+    solutions = answer.problem.minimum_norm_solution() + along * np.array([X[1], -X[0]])
+    layers: list[tuple[str, Any]] = [(".", solutions), ("-", along * X)]
+    for outcome in answer.outcomes:
+        path = outcome.trajectory.path
+        assert path is not None, "a run in the plane keeps its path"
+        between = np.linspace(0, 1, 20)[:, None, None]
+        layers.append((outcome.name[0], ((1 - between) * path[:-1] + between * path[1:]).reshape(-1, 2)))
+    layers += [(outcome.name[0].upper(), [outcome.w]) for outcome in answer.outcomes]
+    key = f"... solutions of {X[0]:g} x + {X[1]:g} y = {t:g}   --- row space   "
+    ends = (
+        f"{outcome.name[0].upper()} {outcome.name} at ({outcome.w[0]:.6f}, {outcome.w[1]:.6f})"
+        for outcome in answer.outcomes
+    )
+    return plane(layers, -0.2, 1.6) + "\n" + key + "   ".join(ends)
 
 
 def _rates(screen: _Screen) -> list[Section]:

@@ -30,6 +30,8 @@ from thalweg.report import Result, Table
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from thalweg.learning_rate.schedule import Schedule
+
 Array = NDArray[np.float64]
 
 _SHOWN_RATES = 200  # the resolution of the surface's picture
@@ -59,7 +61,7 @@ def rates(
 
     Raises:
         InputError: steps < 1; start is not finite or not of length d; the start is a minimiser already, so that every
-            learning rate is optimal; X or t is too large or too small to square in float64.
+            learning rate is optimal;
     """
     if steps < 1:
         raise InputError(f"steps must be at least 1, but it is {steps}.")
@@ -194,6 +196,26 @@ class Rates(Result):
         best = np.asarray(self.best_rate(checked))
         losses = [self.loss(rate, one) for rate, one in zip(best.flat, checked.flat, strict=True)]
         return _scalar(np.array(losses, dtype=np.float64).reshape(checked.shape))
+
+    def best_schedule(self, steps: int | None = None, peak: float | None = None) -> Array:
+        """A learning rate for each of `steps` steps, `(steps,)`, in the order to use them; see `schedule_details`.
+
+        Raises:
+            InputError: as for `schedule_details`.
+        """
+        return self.schedule_details(steps, peak).rates
+
+    def schedule_details(
+        self, steps: int | None = None, peak: float | None = None, *, momentum: bool = False, precision: str = "float64"
+    ) -> Schedule:
+        """The best schedule, its predicted loss and peak, and how it was chosen: `learning_rate.schedule.best_schedule`.
+
+        Raises:
+            InputError: steps is not an integer from 1 to `steps`; peak < 1; the precision is unknown.
+        """
+        from thalweg.learning_rate.schedule import best_schedule
+
+        return best_schedule(self, steps, peak, momentum=momentum, precision=precision)
 
     @cached_property
     def _best_rates(self) -> Array:
