@@ -28,8 +28,8 @@ def load_inline(text: str) -> Dataset:
             raise InputError(
                 f"Row {number} ({row.strip()!r}) has no '='; write its features, '=' and its target, as in '1 2 = 3'."
             )
-        X.append(_inline_numbers(features, number))
-        targets = _inline_numbers(target, number)
+        X.append(numbers(features, f"Row {number}"))
+        targets = numbers(target, f"Row {number}")
         if not X[-1]:
             raise InputError(f"Row {number} ({row.strip()!r}) has no features before its '='.")
         if len(targets) != 1:
@@ -40,15 +40,16 @@ def load_inline(text: str) -> Dataset:
     return pair("; ".join(" ".join(row.split()) for row in rows), X, t)
 
 
-def _inline_numbers(text: str, row: int) -> list[float]:
-    numbers = []
+def numbers(text: str, name: str) -> list[float]:
+    """Numbers written out, separated by spaces or commas, as in `"1, -2.5 3e4"`; `name` is what messages call them."""
+    found = []
     for word in text.replace(",", " ").split():
         if not is_number(word):
-            raise InputError(f"Row {row}: {word!r} is not a number.")
+            raise InputError(f"{name}: {word!r} is not a number.")
         if not is_finite(word):
-            raise InputError(f"Row {row}: {word!r} is not a finite number.")
-        numbers.append(float(word))
-    return numbers
+            raise InputError(f"{name}: {word!r} is not a finite number.")
+        found.append(float(word))
+    return found
 
 
 def is_number(text: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -54,11 +55,10 @@ def plane(limits: Limits) -> go.Figure:
             x=path[inside, 0],
             y=path[inside, 1],
             mode="lines+markers",
-            name=f"{outcome.name}: {outcome.verdict}",
+            name=html.escape(f"{outcome.name}: {outcome.verdict}"),
             # Earlier runs are drawn wider, so that those that share a path can all be seen.
-            line={"color": colour, "width": 2 + 2.5 * (len(limits.outcomes) - 1 - position)},
-            marker={"size": 6, "color": colour, "line": {"color": "white", "width": 1}},
-            opacity=0.9,
+            line={"color": colour, "width": 2 + 2 * (len(limits.outcomes) - 1 - position)},
+            marker={"size": 6, "color": colour, "line": {"color": "white", "width": 1}, "maxdisplayed": 40},
         )
 
     figure.add_scatter(
@@ -75,16 +75,18 @@ def plane(limits: Limits) -> go.Figure:
         name=f"w* = {_coordinates(nearest)}",
         marker={"symbol": "star", "size": 18, "color": "#F0C419", "line": {"color": _INK, "width": 1.2}},
     )
-    for names, place in _landings(limits):
+    landings = _landings(limits)
+    for position, (names, place) in enumerate(landings):
+        close = [other for _, other in landings[:position] if np.max(np.abs(other - place)) < 0.2 * reach]
         figure.add_annotation(
             x=place[0],
             y=place[1],
-            text=f"{', '.join(names)}<br><b>{_coordinates(place)}</b>",
+            text=f"{html.escape(', '.join(names))}<br><b>{_coordinates(place)}</b>",
             showarrow=True,
             arrowhead=0,
             arrowcolor="#8a9099",
-            ax=46 if place[0] >= centre[0] else -46,
-            ay=-40,
+            ax=-75 if _coordinates(place) == _coordinates(nearest) else 60,
+            ay=-30 - 40 * len(close),
             bgcolor="rgba(255,255,255,0.85)",
         )
     figure.update_layout(
@@ -92,8 +94,18 @@ def plane(limits: Limits) -> go.Figure:
         template="plotly_white",
         width=860,
         height=640,
-        xaxis={"title": "w<sub>1</sub>", "range": [centre[0] - reach, centre[0] + reach], "constrain": "domain"},
-        yaxis={"title": "w<sub>2</sub>", "range": [centre[1] - reach, centre[1] + reach], "scaleanchor": "x"},
+        xaxis={
+            "title": "w<sub>1</sub>",
+            "range": [centre[0] - reach, centre[0] + reach],
+            "constrain": "domain",
+            "zeroline": False,
+        },
+        yaxis={
+            "title": "w<sub>2</sub>",
+            "range": [centre[1] - reach, centre[1] + reach],
+            "scaleanchor": "x",
+            "zeroline": False,
+        },
         legend={"x": 1.02, "y": 1},
     )
     return figure
@@ -133,7 +145,7 @@ def numbers(limits: Limits) -> go.Figure:
     """For every run, how far it went beside the shortest way, and how far out of the row space it is."""
     from plotly.subplots import make_subplots
 
-    names = [f"{position + 1}. {outcome.name}" for position, outcome in enumerate(limits.outcomes)]
+    names = [html.escape(f"{position + 1}. {outcome.name}") for position, outcome in enumerate(limits.outcomes)]
     colours = [_COLOURS[position % len(_COLOURS)] for position in range(len(names))]
     norms = [outcome.norm_ratio for outcome in limits.outcomes]
     ratios = [outcome.row_space_ratio for outcome in limits.outcomes]
@@ -164,7 +176,7 @@ def losses(limits: Limits) -> go.Figure:
             x=run.loss_steps[shown],
             y=run.losses[shown],
             mode="lines",
-            name=outcome.name,
+            name=html.escape(outcome.name),
             line={"color": _COLOURS[position % len(_COLOURS)]},
         )
     figure.update_layout(

@@ -270,7 +270,8 @@ class Limits(Result):
             row: list[Cell] = [outcome.name, *[run.seed] * several_seeds, *[_point(run.w)] * shows_weights]
             row += [run.loss, outcome.row_space_ratio, outcome.norm_ratio, outcome.distance_to_nearest]
             rows.append([*row, run.steps, outcome.verdict.value])
-        title = f"Where each optimizer ends up: {problem.n:,} examples x {problem.d:,} features, rank {problem.rank:,}"
+        size = f"{_counted(problem.n, 'example')} x {_counted(problem.d, 'feature')}"
+        title = f"Where each optimizer ends up: {size}, rank {problem.rank:,}"
         return Table(title, columns, rows, self._notes())
 
     def _notes(self) -> list[str]:
@@ -383,6 +384,10 @@ class Limits(Result):
         from thalweg.implicit_bias.picture import losses
 
         return [self.figure(), losses(self)]
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _point(w: Vector) -> str:
