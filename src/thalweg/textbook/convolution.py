@@ -142,7 +142,8 @@ def _round(k: Array, squared_radius: Array) -> Array:
 def _line(x: Array, y: Array, theta: float) -> Array:
     """A bright line, one pixel wide, through the middle in direction theta, on a ground that makes the mean zero."""
     on = np.abs(y * np.cos(theta) - x * np.sin(theta)) < 0.501
-    return np.where(on, 1, 0) - on.mean()
+    line: Array = np.where(on, 1, 0) - on.mean()
+    return line
 
 
 def _wave(k: Array, x: Array, y: Array) -> tuple[float, float, float]:

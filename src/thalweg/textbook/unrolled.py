@@ -107,6 +107,9 @@ _STEPS: dict[str, list[tuple[str, str, Callable[..., Any]]]] = {
 }
 
 
+OPTIMIZERS = tuple(_STEPS)
+
+
 def computation_graph(steps: int, optimizer: str = "gd") -> list[Node]:
     """F2.1: every quantity of a run in the order in which it is computed, from w0 to L_T.
 
