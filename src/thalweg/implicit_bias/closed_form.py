@@ -13,16 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thalweg.implicit_bias.trajectories import (
-    AdaGrad,
-    Adam,
-    OptaxAdaGrad,
-    Optimizer,
-    Preconditioned,
-    RMSProp,
-    Sign,
-    interpolates,
-)
+from thalweg.implicit_bias.rules import AdaGrad, Adam, OptaxAdaGrad, Preconditioned, RMSProp, Sign
+from thalweg.implicit_bias.trajectories import Optimizer, interpolates
 from thalweg.least_squares import LeastSquares, Vector
 
 
@@ -55,11 +47,11 @@ def closed_form(problem: LeastSquares, optimizer: Optimizer, start: ArrayLike | 
     if small_batches and not interpolates(problem):
         return None  # the batches have no solution in common, so a constant rate has no limit
     if has_one_minimiser(problem):
-        return ClosedForm("the only minimiser", problem.minimum_norm_solution())
+        return ClosedForm("only minimiser", problem.minimum_norm_solution())
     if isinstance(rule, Preconditioned):
-        return ClosedForm("the nearest solution in the P^-1 norm", preconditioned_solution(problem, rule, w0))
+        return ClosedForm("nearest in the P^-1 norm", preconditioned_solution(problem, rule, w0))
     if rule.keeps_row_space:
-        name = "the nearest solution to the start" if w0.any() else "the minimum-norm solution"
+        name = "nearest solution to the start" if w0.any() else "minimum-norm solution"
         return ClosedForm(name, problem.nearest_solution(w0))
     forgets_lengths = isinstance(rule, Sign | RMSProp | Adam) or (
         isinstance(rule, AdaGrad) and not isinstance(rule, OptaxAdaGrad) and rule.accumulator == 0
@@ -67,7 +59,7 @@ def closed_form(problem: LeastSquares, optimizer: Optimizer, start: ArrayLike | 
     if forgets_lengths and not small_batches:
         along_signs = sign_solution(problem, w0)
         if along_signs is not None:
-            return ClosedForm("equal steps in every coordinate", along_signs)
+            return ClosedForm("equal steps per coordinate", along_signs)
     return None
 
 

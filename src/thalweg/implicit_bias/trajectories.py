@@ -17,276 +17,30 @@ import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from thalweg.errors import InputError, unknown_name
+from thalweg.implicit_bias.rules import (
+    AdaGrad,
+    Adam,
+    Gradient,
+    HeavyBall,
+    Nesterov,
+    Normalised,
+    OptaxAdaGrad,
+    Preconditioned,
+    RMSProp,
+    Rule,
+    Scale,
+    Sign,
+)
 from thalweg.least_squares import LeastSquares, Vector
-
-State: TypeAlias = tuple[Any, ...]
 
 _EPS = float(np.finfo(np.float64).eps)
 _STANDSTILL = 10  # looks without a change that count as an end
-
-
-class Scale(NamedTuple):
-    """What a rule may take its default rate from.
-
-    Attributes:
-        curvature: the largest eigenvalue of the Hessian of any batch, or a bound on it.
-        distance: how far the nearest minimiser is from the start; 1 where the start is one.
-        d: the number of weights.
-        full_batch: whether every step sees every example.
-    """
-
-    curvature: float
-    distance: float
-    d: int
-    full_batch: bool
-
-
-@dataclass(frozen=True)
-class Rule:
-    """How gradients become directions: `w <- w - rate * direction`, from a state that starts as zeros.
-
-    Its fields are its settings. `keeps_row_space` says whether every direction is a combination of the gradients
-    seen so far, so that the run cannot leave `w0 +` the row space of X.
-    """
-
-    keeps_row_space: ClassVar[bool] = True
-
-    def begin(self, d: int) -> State:
-        """The state before the first step."""
-        return ()
-
-    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """The direction of the next step `(d,)`, and the state after it."""
-        raise NotImplementedError
-
-    def stability_limit(self, curvature: float) -> float | None:
-        """The constant rate above which full-batch steps diverge; None where there is no such rate."""
-        return None
-
-    def default_rate(self, scale: Scale) -> float:
-        """A rate that does not diverge and that scaling X or t does not change the meaning of."""
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Gradient(Rule):
-    """The gradient itself: gradient descent, and SGD where batches are smaller."""
-
-    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """`g`."""
-        return gradient, state
-
-    def stability_limit(self, curvature: float) -> float:
-        """`2 / lambda_max`."""
-        return 2 / curvature
-
-    def default_rate(self, scale: Scale) -> float:
-        """Half the stability limit."""
-        return 1 / scale.curvature
-
-
-@dataclass(frozen=True)
-class Preconditioned(Gradient):
-    """The gradient through a fixed positive definite matrix: the solution is the nearest one in the `P^-1` norm.
-
-    Args:
-        P: the matrix, `(d, d)`, or its diagonal, `(d,)`.
-
-    Raises:
-        InputError: P is not symmetric positive definite.
-    """
-
-    P: NDArray[np.float64]
-    keeps_row_space: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        P = np.asarray(self.P, dtype=np.float64)
-        object.__setattr__(self, "P", P)
-        symmetric = P.ndim == 1 or (P.ndim == 2 and P.shape[0] == P.shape[1] and np.array_equal(P, P.T))
-        if (
-            not (symmetric and P.size and np.isfinite(P).all())
-            or np.min(P if P.ndim == 1 else np.linalg.eigvalsh(P)) <= 0
-        ):
-            raise InputError("P must be a symmetric positive definite matrix, or the diagonal of one, all positive.")
-
-    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """`P g`."""
-        return self.P @ gradient if self.P.ndim == 2 else self.P * gradient, state
-
-    def factor(self) -> NDArray[np.float64]:
-        """`C (d, d)` with `P = C C^T`: in `u = C^-1 w` the steps are those of plain gradient descent."""
-        return np.asarray(
-            np.linalg.cholesky(self.P) if self.P.ndim == 2 else np.diag(np.sqrt(self.P)), dtype=np.float64
-        )
-
-
-@dataclass(frozen=True)
-class Normalised(Rule):
-    """The gradient's direction without its length: steps as long as the rate says, which therefore has to fall."""
-
-    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """`g / ||g||`."""
-        length = np.linalg.norm(gradient)
-        return gradient / length if length > 0 else gradient, state
-
-    def default_rate(self, scale: Scale) -> float:
-        """A tenth of the way to the nearest minimiser."""
-        return scale.distance / 10
-
-
-@dataclass(frozen=True)
-class HeavyBall(Rule):
-    """Momentum: `v <- momentum v + g`, direction `v` (fact F1.4, whose velocity is `-rate v`)."""
-
-    momentum: float = 0.9
-
-    def begin(self, d: int) -> State:
-        """`v = 0`."""
-        return (np.zeros(d),)
-
-    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """`v`."""
-        (v,) = state
-        v = self.momentum * v + gradient
-        return v, (v,)
-
-    def stability_limit(self, curvature: float) -> float:
-        """`2 (1 + momentum) / lambda_max`."""
-        return 2 * (1 + self.momentum) / curvature
-
-    def default_rate(self, scale: Scale) -> float:
-        """That of plain gradient descent; on small batches less, as the velocity adds up many of their steps."""
-        return (1 if scale.full_batch else 1 - self.momentum) / scale.curvature
-
-
-@dataclass(frozen=True)
-class Nesterov(HeavyBall):
-    """Nesterov's momentum: `v <- momentum v + g`, direction `g + momentum v`.
-
-    The weights are those at which the gradient is taken, `w + momentum s` in the textbook's notation, as in PyTorch
-    and Optax; both have the same limit.
-    """
-
-    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """`g + momentum v`."""
-        v, after = super().direction(gradient, state)
-        return gradient + self.momentum * v, after
-
-    def stability_limit(self, curvature: float) -> float:
-        """`2 (1 + momentum) / ((1 + 2 momentum) lambda_max)`."""
-        return super().stability_limit(curvature) / (1 + 2 * self.momentum)
-
-
-@dataclass(frozen=True)
-class _PerCoordinate(Rule):
-    """A rule that scales every coordinate by its own history, and so leaves the row space (facts F1.5, F1.6)."""
-
-    keeps_row_space: ClassVar[bool] = False
-
-    def default_rate(self, scale: Scale) -> float:
-        """A tenth of the way to the nearest minimiser, spread evenly over the coordinates."""
-        return scale.distance / math.sqrt(scale.d) / 10
-
-
-@dataclass(frozen=True)
-class Sign(_PerCoordinate):
-    """The signs of the gradient."""
-
-    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """`sign(g)`."""
-        return np.sign(gradient), state
-
-
-@dataclass(frozen=True)
-class AdaGrad(_PerCoordinate):
-    """The textbook's AdaGrad: `G <- G + g^2`, direction `g / (sqrt(G) + epsilon)`, from `G = accumulator`.
-
-    Source: J. Duchi, E. Hazan, Y. Singer (2011); epsilon is PyTorch's default.
-    """
-
-    epsilon: float = 1e-10
-    accumulator: float = 0.0
-
-    def begin(self, d: int) -> State:
-        """`G`."""
-        return (np.full(d, self.accumulator),)
-
-    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """`g / (sqrt(G) + epsilon)`."""
-        (G,) = state
-        G = G + gradient * gradient
-        return gradient / (np.sqrt(G) + self.epsilon), (G,)
-
-    def default_rate(self, scale: Scale) -> float:
-        """The way to the nearest minimiser, spread evenly over the coordinates: the first step is as long as it."""
-        return scale.distance / math.sqrt(scale.d)
-
-
-@dataclass(frozen=True)
-class OptaxAdaGrad(AdaGrad):
-    """Optax's AdaGrad, which differs in its defaults and in where epsilon stands: direction `g / sqrt(G + epsilon)`.
-
-    The accumulator of 0.1 remembers a gradient that never was, so the limit is another one.
-    """
-
-    epsilon: float = 1e-7
-    accumulator: float = 0.1
-
-    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """`g / sqrt(G + epsilon)`."""
-        (G,) = state
-        G = G + gradient * gradient
-        return gradient / np.sqrt(G + self.epsilon), (G,)
-
-
-@dataclass(frozen=True)
-class RMSProp(_PerCoordinate):
-    """`G <- decay G + (1 - decay) g^2`, direction `g / (sqrt(G) + epsilon)`."""
-
-    decay: float = 0.9
-    epsilon: float = 1e-8
-
-    def begin(self, d: int) -> State:
-        """`G = 0`."""
-        return (np.zeros(d),)
-
-    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """`g / (sqrt(G) + epsilon)`."""
-        (G,) = state
-        G = self.decay * G + (1 - self.decay) * gradient * gradient
-        return gradient / (np.sqrt(G) + self.epsilon), (G,)
-
-
-@dataclass(frozen=True)
-class Adam(_PerCoordinate):
-    """`m <- b1 m + (1 - b1) g`, `v <- b2 v + (1 - b2) g^2`, both corrected for their start; `m / (sqrt(v) + epsilon)`.
-
-    Source: D. P. Kingma, J. Ba (2015), algorithm 1.
-    """
-
-    b1: float = 0.9
-    b2: float = 0.999
-    epsilon: float = 1e-8
-
-    def begin(self, d: int) -> State:
-        """`m = v = 0`, and the number of steps done."""
-        return np.zeros(d), np.zeros(d), 0
-
-    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """`m_hat / (sqrt(v_hat) + epsilon)`."""
-        m, v, count = state
-        count += 1
-        m = self.b1 * m + (1 - self.b1) * gradient
-        v = self.b2 * v + (1 - self.b2) * gradient * gradient
-        m_hat = m / (1 - self.b1**count)
-        v_hat = v / (1 - self.b2**count)
-        return m_hat / (np.sqrt(v_hat) + self.epsilon), (m, v, count)
 
 
 @dataclass(frozen=True)
@@ -536,7 +290,7 @@ class _Settled:
     def __init__(self, problem: LeastSquares, optimizer: Optimizer) -> None:
         self.problem = problem
         self.interpolates = interpolates(problem)
-        # Small batches keep moving where they have no solution in common, so that only their standstill is an end.
+        # Small batches never arrive where they have no solution in common, though some pass may happen to move nothing.
         self.judged = self.interpolates or optimizer.batch is None
         self.constant_rate = optimizer.final_rate == 1
         self.norm_X = math.sqrt(squares(problem.X).sum())
@@ -546,9 +300,11 @@ class _Settled:
         self.standstill = 0
 
     def __call__(self, w: Vector, residual: Vector) -> bool:
+        if not self.judged:
+            return False
         unchanged = self.constant_rate and self.before is not None and np.array_equal(w, self.before)
         self.standstill = self.standstill + 1 if unchanged else 0
-        is_rounding = self.judged and self._is_rounding(w, residual)
+        is_rounding = self._is_rounding(w, residual)
         arrived = self.standstill == _STANDSTILL or (is_rounding and self.was_rounding)
         self.before, self.was_rounding = w, is_rounding
         return arrived

@@ -10,10 +10,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -21,16 +19,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from thalweg.errors import InputError
-from thalweg.implicit_bias.closed_form import ClosedForm, closed_form, has_one_minimiser
-from thalweg.implicit_bias.trajectories import (
-    Gradient,
-    Optimizer,
-    Trajectory,
-    curvature,
-    interpolates,
-    prepared,
-    run,
-)
+from thalweg.implicit_bias.closed_form import has_one_minimiser
+from thalweg.implicit_bias.outcome import Outcome, Verdict, judged
+from thalweg.implicit_bias.trajectories import Optimizer, interpolates, prepared, run
 from thalweg.least_squares import LeastSquares, Vector
 from thalweg.report import Cell, Result, Table
 
@@ -40,69 +31,7 @@ if TYPE_CHECKING:
 DEFAULT_OPTIMIZERS = ("gd", "sgd", "momentum", "adagrad")
 DEFAULT_STEPS = 20_000
 
-_EPS = float(np.finfo(np.float64).eps)
-_INSIDE = 30.0  # LAPACK's threshold for "nothing but rounding" in its own tests
 _MOST_WEIGHTS_PRINTED = 1000
-
-
-class Verdict(StrEnum):
-    """What can be said of where a run ended."""
-
-    ALREADY = "the start is already a solution"
-    MINIMUM_NORM = "minimum-norm solution"
-    NEAREST = "nearest solution to the start"
-    LEFT = "left the row space"
-    UNIQUE = "unique solution"
-    NO_INTERPOLATION = "least squares without interpolation"
-    STILL_INSIDE = "in the row space, not converged"
-    STILL_OUTSIDE = "left the row space, not converged"
-    NOT_CONVERGED = "not converged"
-    DIVERGED = "diverged"
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """One run and what is said of it.
-
-    Attributes:
-        trajectory: the run.
-        verdict: where it ended.
-        row_space_ratio: the distance of `w - w0` from the row space of X, divided by its norm, rounding (machine
-            epsilon) and the larger of n and d: below 30 there is nothing but rounding in it, as in LAPACK's test
-            `dqrt14`. None where X has rank d and the row space is everything, and where nothing moved or diverged.
-        norm_ratio: `||w - w0||` divided by that of the nearest minimiser: 1 is the shortest way. None where the
-            start is a minimiser, or the run diverged.
-        distance_to_nearest: `||w - w_nearest||` from the minimiser nearest to the start; None where it diverged.
-        distance_to_minimum_norm: the same from the minimiser of least norm; equal where the start is zero.
-        closed_form: the limit that a formula predicts, where one is known.
-        distance_to_closed_form: `||w - w_formula||`.
-        stability_limit: the rate above which the run diverges for certain with the full batch; with smaller batches
-            the rate below which no step moves away from a common solution. None where there is no such rate.
-    """
-
-    trajectory: Trajectory
-    verdict: Verdict
-    row_space_ratio: float | None
-    norm_ratio: float | None
-    distance_to_nearest: float | None
-    distance_to_minimum_norm: float | None
-    closed_form: ClosedForm | None
-    distance_to_closed_form: float | None
-    stability_limit: float | None
-
-    @property
-    def w(self) -> Vector:
-        """The last weights, `(d,)`."""
-        return self.trajectory.w
-
-    @property
-    def name(self) -> str:
-        """The name of the optimizer."""
-        return self.trajectory.optimizer.name
-
-    def settings(self) -> dict[str, Any]:
-        """Everything the run depended on, by name."""
-        return {**self.trajectory.optimizer.settings(), "seed": self.trajectory.seed}
 
 
 def limits(
@@ -125,7 +54,7 @@ def limits(
 
     Args:
         problem: what to minimise; small, since every step is a step of Python.
-        optimizers: names, as `thalweg.implicit_bias.trajectories.names()` lists them, or `Optimizer`s with settings
+        optimizers: names, as `trajectories.names()` lists them, or `Optimizer`s with settings
             of their own; None for gd, sgd, momentum and adagrad.
         seeds: how many runs of each optimizer that draws batches at random.
         steps: the budget of steps for each run; runs that have arrived end earlier.
@@ -187,58 +116,6 @@ def outcomes(
         report(steps)
 
 
-def judged(problem: LeastSquares, trajectory: Trajectory) -> Outcome:
-    """The verdict on a run, and the numbers it rests on.
-
-    A run counts as converged when what separates it from the minimiser nearest to where it is, is below the square
-    root of machine epsilon of the way it has come: half of all digits agree, far more than the verdicts need.
-    """
-    optimizer, w0, w = trajectory.optimizer, trajectory.w0, trajectory.w
-    full_batch = optimizer.batch is None
-    formula = closed_form(problem, optimizer, w0)
-    known = optimizer.rule.stability_limit(curvature(problem, optimizer))
-    above_limit = full_batch and known is not None and optimizer.rate is not None and optimizer.rate > known
-    stability_limit = known if full_batch or isinstance(optimizer.rule, Gradient) else None
-    if trajectory.ended == "overflow" or (above_limit and trajectory.loss > trajectory.losses[0]):
-        return Outcome(trajectory, Verdict.DIVERGED, None, None, None, None, formula, None, stability_limit)
-
-    nearest = problem.nearest_solution(w0)
-    moved = float(np.linalg.norm(w - w0))
-    needed = float(np.linalg.norm(nearest - w0))
-    one_minimiser = has_one_minimiser(problem)
-    ratio = None
-    if moved > 0 and not one_minimiser:
-        ratio = problem.row_space_distance(w - w0) / (moved * _EPS * max(problem.n, problem.d))
-    left_to_go = float(np.linalg.norm(problem.nearest_solution(w) - w))
-    converged = left_to_go <= math.sqrt(_EPS) * max(moved, needed)
-    return Outcome(
-        trajectory=trajectory,
-        verdict=_verdict(problem, trajectory, converged, ratio),
-        row_space_ratio=ratio,
-        norm_ratio=moved / needed if needed > 0 else None,
-        distance_to_nearest=float(np.linalg.norm(w - nearest)),
-        distance_to_minimum_norm=float(np.linalg.norm(w - problem.minimum_norm_solution())),
-        closed_form=formula,
-        distance_to_closed_form=None if formula is None else float(np.linalg.norm(w - formula.w)),
-        stability_limit=stability_limit,
-    )
-
-
-def _verdict(problem: LeastSquares, trajectory: Trajectory, converged: bool, ratio: float | None) -> Verdict:
-    if trajectory.steps == 0:
-        return Verdict.ALREADY
-    if has_one_minimiser(problem):
-        if not converged:
-            return Verdict.NOT_CONVERGED
-        return Verdict.UNIQUE if problem.l2 > 0 or interpolates(problem) else Verdict.NO_INTERPOLATION
-    inside = ratio is None or ratio < _INSIDE
-    if not converged:
-        return Verdict.STILL_INSIDE if inside else Verdict.STILL_OUTSIDE
-    if not inside:
-        return Verdict.LEFT
-    return Verdict.NEAREST if trajectory.w0.any() else Verdict.MINIMUM_NORM
-
-
 @dataclass(frozen=True, eq=False)
 class Limits(Result):
     """Where each optimizer ended up.
@@ -259,20 +136,56 @@ class Limits(Result):
         return self.problem.nearest_solution(self.start)
 
     def table(self) -> Table:
-        """One row for each run: where it landed, the numbers, the verdict."""
-        problem, several_seeds = self.problem, len({outcome.name for outcome in self.outcomes}) < len(self.outcomes)
-        shows_weights = problem.d <= 3
-        columns = ["optimizer", *["seed"] * several_seeds, *["lands at"] * shows_weights]
-        columns += ["loss", "row-space ratio", "norm ratio", "distance from w*", "steps", "verdict"]
+        """One row for each run with everything that is known of it: the table that goes into a file."""
+        columns = ["optimizer", "seed", "verdict", "loss", "row-space ratio", "norm ratio", "distance from w*"]
+        columns += ["distance from minimum norm", "limit by formula", "distance from it", "steps", "rate"]
+        columns += ["stability limit", "settings"]
         rows: list[list[Cell]] = []
         for outcome in self.outcomes:
-            run = outcome.trajectory
-            row: list[Cell] = [outcome.name, *[run.seed] * several_seeds, *[_point(run.w)] * shows_weights]
-            row += [run.loss, outcome.row_space_ratio, outcome.norm_ratio, outcome.distance_to_nearest]
-            rows.append([*row, run.steps, outcome.verdict.value])
-        size = f"{_counted(problem.n, 'example')} x {_counted(problem.d, 'feature')}"
-        title = f"Where each optimizer ends up: {size}, rank {problem.rank:,}"
-        return Table(title, columns, rows, self._notes())
+            run, formula = outcome.trajectory, outcome.closed_form
+            row: list[Cell] = [outcome.name, run.seed, outcome.verdict.value, run.loss, outcome.row_space_ratio]
+            row += [outcome.norm_ratio, outcome.distance_to_nearest, outcome.distance_to_minimum_norm]
+            row += [formula.name if formula else None, outcome.distance_to_closed_form, run.steps, run.optimizer.rate]
+            rows.append([*row, outcome.stability_limit, _settings_text(run.optimizer)])
+        return Table(self._title, columns, rows, self._notes())
+
+    def tables(self) -> list[Table]:
+        """The same in three tables as wide as a terminal: the verdicts, the way there, and how each run was made."""
+        names = [outcome.name for outcome in self.outcomes]
+        if len(set(names)) < len(names):
+            names = [
+                outcome.name if outcome.trajectory.seed is None else f"{outcome.name}, seed {outcome.trajectory.seed}"
+                for outcome in self.outcomes
+            ]
+        verdicts: list[list[Cell]] = []
+        ways: list[list[Cell]] = []
+        settings: list[list[Cell]] = []
+        shows_weights = self.problem.d <= 3
+        for name, outcome in zip(names, self.outcomes, strict=True):
+            run, formula = outcome.trajectory, outcome.closed_form
+            place = [_point(run.w)] * shows_weights
+            verdicts.append([name, outcome.verdict.value, *place, run.loss, outcome.row_space_ratio])
+            predicted = formula.name if formula else "none known"
+            way: list[Cell] = [name, outcome.norm_ratio, outcome.distance_to_nearest, predicted]
+            ways.append([*way, outcome.distance_to_closed_form])
+            rate = run.optimizer.rate
+            settings.append([name, run.steps, rate, outcome.stability_limit, _settings_text(run.optimizer)])
+        head = ("optimizer", "verdict", *["lands at"] * shows_weights, "loss", "row space")
+        return [
+            Table(self._title, head, verdicts, self._notes()),
+            Table(
+                "How far they went",
+                ("optimizer", "norm ratio", "from w*", "limit by formula", "from it"),
+                ways,
+                ("Norm ratio: the length of the way, w - w0, beside that of the shortest one, w* - w0.",),
+            ),
+            Table("How they were run", ("optimizer", "steps", "rate", "stable below", "settings"), settings),
+        ]
+
+    @property
+    def _title(self) -> str:
+        size = f"{_counted(self.problem.n, 'example')} x {_counted(self.problem.d, 'feature')}"
+        return f"Where each optimizer ends up: {size}, rank {self.problem.rank:,}"
 
     def _notes(self) -> list[str]:
         which = "nearest to the start" if self.start.any() else "of least norm"
@@ -286,12 +199,14 @@ class Limits(Result):
             f" = {_point(self.nearest)}" if self.problem.d <= 3 else f", of norm {np.linalg.norm(self.nearest):.6g},"
         )
         notes = [f"w*{place} is {kind}."]
+        if any(outcome.verdict is Verdict.ALREADY for outcome in self.outcomes):
+            notes.append("The start is one already, so every optimizer stays there, at every rate.")
         if any(outcome.row_space_ratio is not None for outcome in self.outcomes):
             notes.append(
-                "Row-space ratio: the part of w - w0 outside the row space of X, in units of rounding; "
-                "below 30 there is only rounding in it."
+                "Row space: how far w - w0 lies outside the row space of X, in units of rounding; "
+                "below 30 there is only rounding."
             )
-        return notes + [note for outcome in self.outcomes for note in self._remarks(outcome)]
+        return [*notes, *dict.fromkeys(note for outcome in self.outcomes for note in self._remarks(outcome))]
 
     def _remarks(self, outcome: Outcome) -> Iterator[str]:
         """What a reader of the table could not guess about one run."""
@@ -308,26 +223,6 @@ class Limits(Result):
         stayed = outcome.verdict in (Verdict.MINIMUM_NORM, Verdict.NEAREST)
         if stayed and not optimizer.rule.keeps_row_space:
             yield f"{outcome.name}: scales every coordinate, but stays in the row space here (exception of fact F1.6)."
-
-    def settings_table(self) -> Table:
-        """How each run was made, and what a formula says of it."""
-        rows: list[list[Cell]] = [
-            [
-                outcome.name,
-                outcome.trajectory.optimizer.rate,
-                outcome.stability_limit,
-                _settings_text(outcome.trajectory.optimizer),
-                outcome.closed_form.name if outcome.closed_form else "none known",
-                outcome.distance_to_closed_form,
-            ]
-            for outcome in self.outcomes
-        ]
-        columns = ("optimizer", "rate", "stability limit", "settings", "limit by formula", "distance from it")
-        return Table("How they were run", columns, rows)
-
-    def tables(self) -> list[Table]:
-        """Where each run ended, and how it was made."""
-        return [self.table(), self.settings_table()]
 
     def to_dict(self) -> dict[str, Any]:
         """Keys `n`, `d`, `rank`, `start`, `minimum_norm`, `nearest` and `optimizers`, one entry for each run.

@@ -1,0 +1,130 @@
+"""The verdict on one run, and the numbers that prove it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from thalweg.implicit_bias.closed_form import ClosedForm, closed_form, has_one_minimiser
+from thalweg.implicit_bias.rules import Gradient
+from thalweg.implicit_bias.trajectories import Trajectory, curvature, interpolates
+from thalweg.least_squares import LeastSquares, Vector
+
+_EPS = float(np.finfo(np.float64).eps)
+_INSIDE = 30.0  # LAPACK's threshold for "nothing but rounding" in its own tests
+
+
+class Verdict(StrEnum):
+    """What can be said of where a run ended."""
+
+    ALREADY = "the start is already a solution"
+    MINIMUM_NORM = "minimum-norm solution"
+    NEAREST = "nearest solution to the start"
+    LEFT = "left the row space"
+    UNIQUE = "unique solution"
+    NO_INTERPOLATION = "least squares without interpolation"
+    STILL_INSIDE = "in the row space, not converged"
+    STILL_OUTSIDE = "left the row space, not converged"
+    NOT_CONVERGED = "not converged"
+    DIVERGED = "diverged"
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One run and what is said of it.
+
+    Attributes:
+        trajectory: the run.
+        verdict: where it ended.
+        row_space_ratio: the distance of `w - w0` from the row space of X, divided by its norm, rounding (machine
+            epsilon) and the larger of n and d: below 30 there is nothing but rounding in it, as in LAPACK's test
+            `dqrt14`. None where X has rank d and the row space is everything, and where nothing moved or diverged.
+        norm_ratio: `||w - w0||` divided by that of the nearest minimiser: 1 is the shortest way. None where the
+            start is a minimiser, or the run diverged.
+        distance_to_nearest: `||w - w_nearest||` from the minimiser nearest to the start; None where it diverged.
+        distance_to_minimum_norm: the same from the minimiser of least norm; equal where the start is zero.
+        closed_form: the limit that a formula predicts, where one is known.
+        distance_to_closed_form: `||w - w_formula||`.
+        stability_limit: the rate above which the run diverges for certain with the full batch; with smaller batches
+            the rate below which no step moves away from a common solution. None where there is no such rate.
+    """
+
+    trajectory: Trajectory
+    verdict: Verdict
+    row_space_ratio: float | None
+    norm_ratio: float | None
+    distance_to_nearest: float | None
+    distance_to_minimum_norm: float | None
+    closed_form: ClosedForm | None
+    distance_to_closed_form: float | None
+    stability_limit: float | None
+
+    @property
+    def w(self) -> Vector:
+        """The last weights, `(d,)`."""
+        return self.trajectory.w
+
+    @property
+    def name(self) -> str:
+        """The name of the optimizer."""
+        return self.trajectory.optimizer.name
+
+    def settings(self) -> dict[str, Any]:
+        """Everything the run depended on, by name."""
+        return {**self.trajectory.optimizer.settings(), "seed": self.trajectory.seed}
+
+
+def judged(problem: LeastSquares, trajectory: Trajectory) -> Outcome:
+    """The verdict on a run, and the numbers it rests on.
+
+    A run counts as converged when what separates it from the minimiser nearest to where it is, is below the square
+    root of machine epsilon of the way it has come: half of all digits agree, far more than the verdicts need.
+    """
+    optimizer, w0, w = trajectory.optimizer, trajectory.w0, trajectory.w
+    full_batch = optimizer.batch is None
+    formula = closed_form(problem, optimizer, w0)
+    known = optimizer.rule.stability_limit(curvature(problem, optimizer))
+    above_limit = full_batch and known is not None and optimizer.rate is not None and optimizer.rate > known
+    stability_limit = known if full_batch or isinstance(optimizer.rule, Gradient) else None
+    if trajectory.ended == "overflow" or (above_limit and trajectory.loss > trajectory.losses[0]):
+        return Outcome(trajectory, Verdict.DIVERGED, None, None, None, None, formula, None, stability_limit)
+
+    nearest = problem.nearest_solution(w0)
+    moved = float(np.linalg.norm(w - w0))
+    needed = float(np.linalg.norm(nearest - w0))
+    one_minimiser = has_one_minimiser(problem)
+    ratio = None
+    if moved > 0 and not one_minimiser:
+        ratio = problem.row_space_distance(w - w0) / (moved * _EPS * max(problem.n, problem.d))
+    left_to_go = float(np.linalg.norm(problem.nearest_solution(w) - w))
+    converged = left_to_go <= math.sqrt(_EPS) * max(moved, needed)
+    return Outcome(
+        trajectory=trajectory,
+        verdict=_verdict(problem, trajectory, converged, ratio),
+        row_space_ratio=ratio,
+        norm_ratio=moved / needed if needed > 0 else None,
+        distance_to_nearest=float(np.linalg.norm(w - nearest)),
+        distance_to_minimum_norm=float(np.linalg.norm(w - problem.minimum_norm_solution())),
+        closed_form=formula,
+        distance_to_closed_form=None if formula is None else float(np.linalg.norm(w - formula.w)),
+        stability_limit=stability_limit,
+    )
+
+
+def _verdict(problem: LeastSquares, trajectory: Trajectory, converged: bool, ratio: float | None) -> Verdict:
+    if trajectory.steps == 0:
+        return Verdict.ALREADY
+    if has_one_minimiser(problem):
+        if not converged:
+            return Verdict.NOT_CONVERGED
+        return Verdict.UNIQUE if problem.l2 > 0 or interpolates(problem) else Verdict.NO_INTERPOLATION
+    inside = ratio is None or ratio < _INSIDE
+    if not converged:
+        return Verdict.STILL_INSIDE if inside else Verdict.STILL_OUTSIDE
+    if not inside:
+        return Verdict.LEFT
+    return Verdict.NEAREST if trajectory.w0.any() else Verdict.MINIMUM_NORM
