@@ -7,12 +7,12 @@
     With X = [[1]], t = [1], w0 = [0], eta = 1/2 and so n = 1, a = [-1], S = [[1]], K = [[1]], your formula gives -8; \
 the truth is 0.
     >>> print(answer.diagnosis)
-    A sign is wrong: it is right with I - S in place of I + S at column 28.
+    A sign is wrong: it is right with I - S in place of I + S at column 26.
 """
 
 from __future__ import annotations
 
-import math
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -23,7 +23,7 @@ import numpy as np
 from thalweg.errors import InputError
 from thalweg.report import Cell, Result, Table
 from thalweg.textbook.checking.cases import Case
-from thalweg.textbook.checking.diagnosis import Diagnosis, diagnose, speaks_of
+from thalweg.textbook.checking.diagnosis import Budget, Diagnosis, diagnose, speaks_of
 from thalweg.textbook.checking.evaluation import Value, show
 from thalweg.textbook.checking.formula import Formula, Node, kind_of, parse, walk
 from thalweg.textbook.checking.judging import (
@@ -186,7 +186,7 @@ class Check(Result):
 def check(id: str, formula: str) -> Check:  # noqa: A002 - the name under which the ledger prints it
     """Hold a reader's own formula for a fact against the truth.
 
-    The formula is read by a whitelist and evaluated in fractions at 48 random points, small whole numbers and decimals
+    The formula is read by a whitelist and evaluated in fractions at 40 random points, small whole numbers and decimals
     of one digit, with n and d from 1 to 4 and T from 1 to 5; the truth at each is computed from first principles, by
     literal steps. A wrong formula gets the smallest counterexample that was found, by hand-sized numbers, and where it
     can be told what is off with it.
@@ -219,7 +219,7 @@ def check(id: str, formula: str) -> Check:  # noqa: A002 - the name under which 
     target, formula = _target(id), formula.strip()
     parsed = parse(formula, target.vocabulary())
     candidates = _candidates(parsed, target)
-    points = {name: random_samples(quantity) for name, quantity in candidates.items()}
+    points = {name: _points(target.id, name) for name in candidates}
     for name, quantity in candidates.items():
         if first_failure(parsed.root, points[name]) is None:
             outcomes = [compare(parsed.root, sample) for sample in points[name]]
@@ -229,6 +229,12 @@ def check(id: str, formula: str) -> Check:  # noqa: A002 - the name under which 
     failure = smallest_failure(parsed.root, candidates[name], points[name])
     example = _example(failure, candidates[name], parsed.root)
     return Check(target.id, name, formula, False, example, diagnosis.text if diagnosis else None, len(points[name]))
+
+
+@functools.cache
+def _points(fact: str, quantity: str) -> tuple[Sample, ...]:
+    """The points that decide; kept, because a reader tries more than one formula for a fact."""
+    return tuple(random_samples(TARGETS[fact].quantities[quantity]))
 
 
 def _target(name: str) -> Target:
@@ -255,19 +261,20 @@ def _candidates(formula: Formula, target: Target) -> dict[str, Quantity]:
 
 
 def _likeliest(
-    root: Node, candidates: Mapping[str, Quantity], target: Target, points: Mapping[str, list[Sample]]
+    root: Node, candidates: Mapping[str, Quantity], target: Target, points: Mapping[str, tuple[Sample, ...]]
 ) -> tuple[str, Diagnosis | None]:
     """The quantity a wrong formula was probably meant for: one it can be mended for, or else of its kind."""
     kind = kind_of(root, target.vocabulary())
     alike = [name for name, quantity in candidates.items() if quantity.kind == kind] or list(candidates)
-    found = [(name, diagnose(root, name, target, points[name])) for name in alike]
+    budget = Budget()
+    found = [(name, diagnose(root, name, target, points[name], budget)) for name in alike]
     return max(found, key=lambda each: -1 if each[1] is None else each[1].closeness)
 
 
 def _agreement(outcomes: list[Outcome]) -> Outcome:
     """A point where a right formula and the truth can be seen to agree, small if possible."""
     agreeing = [outcome for outcome in outcomes if outcome.agrees]
-    return min(agreeing, key=lambda one: (one.sample.generic, math.prod(one.sample.case.sizes.values())))
+    return min(agreeing, key=lambda one: (one.sample.generic, one.sample.case.volume))
 
 
 def _gaps(outcomes: list[Outcome]) -> str | None:

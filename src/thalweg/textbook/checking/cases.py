@@ -172,6 +172,11 @@ class Case:
             self._derived[name] = compute(self)
         return self._derived[name]
 
+    @property
+    def volume(self) -> int:
+        """The product of its sizes: how much work it is by hand."""
+        return math.prod(self.sizes.values())
+
     def with_given(self, **changed: Any) -> Case:
         """The same case with some of what is given changed."""
         return Case(self.setting, self.sizes, {**self.given, **changed})

@@ -23,8 +23,17 @@ from thalweg.textbook.checking.formula import Node, Vocabulary, parse, symbols_i
 from thalweg.textbook.checking.judging import Outcome, Sample, compare, first_failure, random_samples, ratio
 from thalweg.textbook.checking.targets import Quantity, Target
 
-_MAX_WORK = 60_000  # multiplications spent on trying edits
-_MAX_EDITS = 1500
+
+@dataclass
+class Budget:
+    """How much may still be tried: the number of multiplications left, roughly."""
+
+    left: int = 120_000
+
+    def allows(self, work: int) -> bool:
+        """Spend some of it, and say whether there was enough."""
+        self.left -= work
+        return self.left >= 0
 
 
 @dataclass(frozen=True)
@@ -41,7 +50,7 @@ class Diagnosis:
     closeness: int
 
 
-def diagnose(root: Node, name: str, target: Target, samples: Sequence[Sample]) -> Diagnosis | None:
+def diagnose(root: Node, name: str, target: Target, samples: Sequence[Sample], budget: Budget) -> Diagnosis | None:
     """Say what is off with a formula that is known to be wrong, where it can be told.
 
     Args:
@@ -49,14 +58,19 @@ def diagnose(root: Node, name: str, target: Target, samples: Sequence[Sample]) -
         name: which of the fact's quantities it should be.
         target: the fact.
         samples: the points that showed it to be wrong.
+        budget: what may be tried; a formula that is dear to evaluate gets no diagnosis.
     """
     quantity = target.quantities[name]
-    outcomes = [compare(root, sample) for sample in samples]
+    outcomes: list[Outcome] = []
+    for sample in samples:
+        outcomes.append(compare(root, sample))
+        if not budget.allows(outcomes[-1].work):
+            return None
     trouble = _trouble(outcomes)
     exact = _another_quantity(root, name, target) or _factor(outcomes, target.vocabulary(name))
     if exact:
         return exact
-    edit = _edit(root, outcomes, target.vocabulary(name))
+    edit = _edit(root, outcomes, target.vocabulary(name), budget)
     where = _holds_only(root, quantity)
     sentences = [sentence for sentence in (trouble, where, edit) if sentence]
     return Diagnosis(" ".join(sentences), 3 if edit else 1 if where else 0) if sentences else None
@@ -65,7 +79,7 @@ def diagnose(root: Node, name: str, target: Target, samples: Sequence[Sample]) -
 def _trouble(outcomes: Sequence[Outcome]) -> str | None:
     """Why the formula has no value, or one of the wrong shape, if that is what is wrong."""
     against = [outcome for outcome in outcomes if outcome.counts_against and outcome.fault is not None]
-    for outcome in sorted(against, key=lambda outcome: not isinstance(outcome.fault, MisfitError)):
+    for outcome in sorted(against, key=lambda one: (not isinstance(one.fault, MisfitError), one.sample.case.volume)):
         if outcome.value is not None:
             return f"It gives {outcome.fault}."
         shapes = isinstance(outcome.fault, MisfitError)
@@ -159,13 +173,16 @@ def _monomial_text(constant: Fraction, powers: Mapping[str, int]) -> str:
     return f"{above}/{below}" if count == 1 else f"{above}/({below})"
 
 
-def _edit(root: Node, outcomes: Sequence[Outcome], vocabulary: Vocabulary) -> str | None:
+def _edit(root: Node, outcomes: Sequence[Outcome], vocabulary: Vocabulary, budget: Budget) -> str | None:
     """The first single edit that makes the formula right."""
     revealing = sorted(outcomes, key=lambda one: (not one.counts_against, not one.sample.generic, one.work))
     samples = [outcome.sample for outcome in revealing]
-    work = max(sum(1 for _ in walk(root)), revealing[0].work)
-    for number, edit in enumerate(edits(root, vocabulary)):
-        if number >= min(_MAX_EDITS, _MAX_WORK // work):
+    setting = samples[0].case.setting
+    offered = {name for name, symbol in setting.symbols.items() if name != "lam" or symbol.value is None}  # lam is 0
+    nodes = sum(1 for _ in walk(root))
+    work = max(revealing[0].work, nodes, nodes**2 // 20)  # the kind of every part is found afresh at every place
+    for edit in edits(root, vocabulary, offered):
+        if not budget.allows(work):
             return None
         try:
             if first_failure(edit.root, samples) is None:
@@ -191,12 +208,12 @@ def _one(size: str) -> _Condition:
 
 
 _CONDITIONS = (
-    _one("T"),
+    _one("T"),  # the wider conditions before those they contain
+    _Condition("d >= n", sizes=lambda sizes: sizes["d"] >= sizes["n"], speaks_of=("n", "d")),
+    _Condition("n >= d", sizes=lambda sizes: sizes["n"] >= sizes["d"], speaks_of=("n", "d")),
     _one("n"),
     _one("d"),
     _one("b"),
-    _Condition("d >= n", sizes=lambda sizes: sizes["d"] >= sizes["n"], speaks_of=("n", "d")),
-    _Condition("n >= d", sizes=lambda sizes: sizes["n"] >= sizes["d"], speaks_of=("n", "d")),
     _Condition("w0 = 0", changed=lambda case: case.with_given(w0=0 * case("w0")), speaks_of=("w0",)),
     _Condition("2*eta/n = 1", changed=lambda case: case.with_given(eta=case("n") / 2), speaks_of=("n", "eta")),
     *(_one(size) for size in ("k", "layers", "stride", "dilation")),
@@ -211,6 +228,6 @@ def _holds_only(root: Node, quantity: Quantity) -> str | None:
             continue
         sizes = [combination for combination in setting.all_sizes(small=False) if condition.sizes(combination)]
         samples = random_samples(quantity, 8, sizes=sizes, changed=condition.changed, generic=True)
-        if samples and all(compare(root, sample).agrees for sample in samples):
+        if sizes and all(compare(root, sample).agrees for sample in samples):
             return f"It is right for {condition.words} only."
     return None

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -41,12 +41,19 @@ class Edit:
         old, new = to_text(self.old), to_text(self.new)
         if self.new is self.root or len(old) > _LONGEST_QUOTE:
             return f"{self.slip}: it is right as {to_text(self.root)}."
-        return f"{self.slip}: it is right with {new} in place of {old} at column {self.old.column}."
+        column = min(part.column for part in walk(self.old) if part.column)
+        return f"{self.slip}: it is right with {new} in place of {old} at column {column}."
 
 
-def edits(root: Node, vocabulary: Vocabulary) -> Iterator[Edit]:
-    """Every formula one edit away, the likeliest slips first."""
-    words = _Words(root, vocabulary)
+def edits(root: Node, vocabulary: Vocabulary, offered: Container[str] | None = None) -> Iterator[Edit]:
+    """Every formula one edit away, the likeliest slips first.
+
+    Args:
+        root: the formula.
+        vocabulary: what it may say.
+        offered: the symbols that an edit may put in, all of the vocabulary if None.
+    """
+    words = _Words(root, vocabulary, vocabulary.kinds if offered is None else offered)
     for slip, alternatives in _SLIPS.items():
         for old, rebuilt in _places(root):
             for new in alternatives(old, words):
@@ -72,10 +79,10 @@ def _places(node: Node) -> Iterator[tuple[Node, Callable[[Node], Node]]]:
 class _Words:
     """What may be put into a formula."""
 
-    def __init__(self, root: Node, vocabulary: Vocabulary) -> None:
+    def __init__(self, root: Node, vocabulary: Vocabulary, offered: Container[str]) -> None:
         variables: dict[str, Kind] = {str(part.value): "number" for part in walk(root) if part.operator == "sum"}
         self.vocabulary = replace(vocabulary, kinds={**vocabulary.kinds, **variables})
-        self.symbols: Mapping[str, Kind] = vocabulary.kinds
+        self.symbols: dict[str, Kind] = {name: kind for name, kind in vocabulary.kinds.items() if name in offered}
 
     def kind(self, node: Node) -> Kind | None:
         return kind_of(node, self.vocabulary)
@@ -92,7 +99,7 @@ class _Words:
             yield Node("-", (_symbol("I"), _symbol("S")))
 
     def factors(self) -> Iterator[Node]:
-        yield from (_number(2), _number(Fraction(1, 2)))
+        yield from (_number(2), Node("/", (_number(1), _number(2))))
         for symbol in self.of_kind("number"):
             yield symbol
             yield Node("/", (_number(1), symbol))
@@ -163,12 +170,13 @@ def _steps(node: Node, words: _Words) -> Iterator[Node]:
         yield from (_times(2, node), _plus(node, 1), _plus(node, -1))
     if node.operator == "sum":
         term, *bounds = node.children
+        for shift in (1, -1):
+            yield replace(node, children=(*node.children[:-1], _plus(node.children[-1], shift)))
         if len(bounds) == 1:
             yield replace(node, children=(term, _number(1), _plus(bounds[0], 1)))
             yield replace(node, children=(term, _number(1), bounds[0]))
         if len(bounds) == 2:
             yield replace(node, children=(term, _plus(bounds[0], -1), bounds[1]))
-            yield replace(node, children=(term, bounds[0], _plus(bounds[1], 1)))
 
 
 def _symbols(node: Node, words: _Words) -> Iterator[Node]:
@@ -215,6 +223,8 @@ def _matrix_factors(node: Node, words: _Words) -> Iterator[Node]:
         for matrix in words.matrices():
             yield Node("@", (matrix, node), column=node.column)
     if kind == "matrix" and node.value != "I":
+        for matrix in words.matrices():
+            yield Node("@", (matrix, node), column=node.column)
         for vector in words.of_kind("vector"):
             yield Node("@", (node, vector), column=node.column)
         if "I" in words.symbols:
@@ -252,12 +262,12 @@ _SLIPS: Mapping[str, Callable[[Node, _Words], Iterator[Node]]] = {
     "A sign is wrong": _signs,
     "An exponent is wrong": _exponents,
     "The number of steps is wrong": _steps,
+    "Something is superfluous": _superfluous,
     "A symbol is wrong": _symbols,
     "A batch is wrong": _batches,
     "A number is wrong": _numbers,
     "A matrix is missing": _matrix_factors,
     "A factor is missing": _number_factors,
-    "Something is superfluous": _superfluous,
 }
 
 

@@ -26,7 +26,7 @@ from thalweg.errors import InputError
 from thalweg.textbook.checking.formula import Node, to_text
 from thalweg.textbook.checking.rational import Array, identity, inverse, is_exact, pseudo_inverse, solve
 
-MAX_WORK = 10_000  # multiplications of numbers in one evaluation, roughly
+MAX_WORK = 15_000  # multiplications of numbers in one evaluation, roughly
 MAX_POWER = 200  # of exponents and of a sum's range
 MAX_EYE = 16
 _EXACT_BITS = 2048  # beyond this a fraction is rounded to a float
@@ -84,7 +84,8 @@ def evaluate(node: Node, lookup: Lookup) -> Evaluated:
         InputError: it asks for more work than a formula of this kind can need.
     """
     evaluator = _Evaluator(lookup)
-    value = evaluator.value(node)
+    with np.errstate(all="ignore"):  # what is not finite is met by name, not by a warning
+        value = evaluator.value(node)
     return Evaluated(value, evaluator.magnitude, evaluator.work)
 
 
@@ -425,6 +426,7 @@ class _Evaluator:
         vector, w0 = self._vector(node, "L"), self.lookup("w0")
         if vector.shape != w0.shape:
             raise MisfitError(f"L takes weights, {describe(w0)} here, and {_quoted(node)} is {describe(vector)}")
+        self._spend(2 * self.lookup("X").size)
         return self.lookup("L")(vector)  # type: ignore[no-any-return]
 
 

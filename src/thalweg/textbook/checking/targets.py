@@ -258,6 +258,10 @@ def _full_row_rank(case: Case) -> bool:
     return rank(case("X")) == case.sizes["n"] and _moves(case)
 
 
+def _starts(case: Case) -> bool:
+    return bool(np.any(case("Xi") != 0) and np.any(case("ti") != 0))
+
+
 ONE_STEP = Setting(_PAIR, _ARRAYS, {"eta": _ETA}, _DESCENT, admits=_moves, loss=_loss)
 STEPS = Setting({**_PAIR, "T": (3, 5)}, _ARRAYS, {"eta": _ETA}, _STEPS, admits=_moves, loss=_loss)
 RIDGE = Setting(STEPS.sizes, _ARRAYS, {"eta": _ETA, "lam": _LAM}, _STEPS, admits=_moves, loss=_loss)
@@ -313,6 +317,7 @@ PLAIN_BATCHES = Setting(
     _BATCH_ARRAYS,
     {},
     _BATCHES,
+    admits=_starts,
 )
 MOMENTUM_BATCHES = Setting(
     _BATCH_SIZES,
@@ -322,6 +327,7 @@ MOMENTUM_BATCHES = Setting(
         **{name: symbol for name, symbol in _BATCHES.items() if not name.endswith("k")},
         "delta": Symbol("number", "the momentum"),
     },
+    admits=_starts,
 )
 LAYER = Setting(
     {"k": (3, 5), "c_in": (3, 4), "c_out": (3, 4), "height": (2, 5), "width": (2, 5)},
