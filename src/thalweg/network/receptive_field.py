@@ -44,8 +44,8 @@ MAX_PERIOD = 1024
 MAX_WORK = 4_000_000
 """Steps spent on patterns of phases in one network: a few seconds."""
 MAX_TERMS = 64
-MAX_POSITIONS = 1 << 20
-"""The longest axis along which clipped intervals are worked out, position by position."""
+MAX_POSITIONS = 10_000_000
+"""Over how many positions clipped intervals are kept, all axes of all maps of one network together."""
 
 Ends = tuple[int, int]
 """The first and the last input position."""
@@ -203,7 +203,7 @@ class Listed:
         import numpy as np
 
         length = (len(self.lo) - 1) * stride + 1
-        if length > 16 * MAX_POSITIONS:
+        if length > MAX_POSITIONS:
             raise _TooIrregularError
         stuffed = Listed(np.full(length, _NEVER), np.full(length, -_NEVER))
         stuffed.lo[::stride], stuffed.hi[::stride] = self.lo, self.hi
@@ -341,6 +341,7 @@ class ReceptiveFields:
         self._fields: dict[int, Field[Periodic] | None] = {tensor.id: None for tensor in graph.inputs}
         self._fields[image.id] = Field((whole,))
         self._clipped: dict[int, Field[Listed] | None] = {}
+        self._positions = 0
         self.misaligned: list[Misalignment] = []
         work = 0
         for operation in graph.operations:
@@ -373,42 +374,45 @@ class ReceptiveFields:
             if key not in views:
                 views[key] = _view(field, axis, extents)
             result.append(views[key])
+        if any(view.size == 0 for view in result):  # dead along one axis is dead altogether
+            result = [AxisView(0, None, None, None)] * len(result)
         return tuple(result)
 
     def clipped(self, tensor: Tensor) -> Field[Listed] | None:
         """The clipped field of a tensor: only the positions that exist; None where it cannot be followed.
 
         Raises:
-            InputError: an axis on the way has more than `MAX_POSITIONS` positions.
+            InputError: the maps on the way have more than `MAX_POSITIONS` positions along their axes.
         """
-        if tensor.id not in self._clipped:
-            self._clipped[tensor.id] = self._follow_to(tensor)
-        return self._clipped[tensor.id]
-
-    def _follow_to(self, tensor: Tensor) -> Field[Listed] | None:
         import numpy as np
 
+        if not self._clipped:
+            image = self.graph.inputs[0]
+            self._check_positions(image)
+            self._clipped = {each.id: None for each in self.graph.inputs}
+            self._clipped[image.id] = Field((tuple(Listed(np.arange(n), np.arange(n)) for n in image.extents),))
         needed, path = {tensor.id}, []
         for operation in reversed(self.graph.operations):
-            if any(output.id in needed for output in operation.outputs):
+            if any(output.id in needed and output.id not in self._clipped for output in operation.outputs):
                 needed.update(each.id for each in operation.inputs)
                 path.append(operation)
-        last_use = {each.id: position for position, operation in enumerate(reversed(path)) for each in operation.inputs}
-        image = self.graph.inputs[0]
-        _check_positions("the input", image)
-        fields: dict[int, Field[Listed] | None] = {each.id: None for each in self.graph.inputs}
-        fields[image.id] = Field((tuple(Listed(np.arange(n), np.arange(n)) for n in image.extents),))
-        for position, operation in enumerate(reversed(path)):
-            _check_positions(repr(operation.name), operation.output)
+        for operation in reversed(path):
+            self._check_positions(operation.output)
             try:
-                field = self._after(operation, fields, self._everything_clipped)
+                field = self._after(operation, self._clipped, self._everything_clipped)
             except _TooIrregularError:
                 raise _too_irregular(operation) from None
-            fields.update((output.id, field) for output in operation.outputs)
-            for each in operation.inputs:
-                if last_use[each.id] == position and each.id != tensor.id:
-                    fields.pop(each.id, None)
-        return fields[tensor.id]
+            self._clipped.update((output.id, field) for output in operation.outputs)
+        return self._clipped[tensor.id]
+
+    def _check_positions(self, tensor: Tensor) -> None:
+        positions = self._positions + sum(tensor.extents)
+        if positions > MAX_POSITIONS:
+            raise InputError(
+                f"Clipped intervals are worked out position by position, and the maps up to this layer have more than "
+                f"{MAX_POSITIONS:,} of them along their axes; ask with a smaller input."
+            )
+        self._positions = positions
 
     def _after(
         self,
@@ -510,14 +514,6 @@ def _too_irregular(operation: Operation) -> InputError:
         f"The receptive field cannot be followed at {operation.name!r}: what its units see repeats only after more "
         f"than {MAX_PERIOD} of them, or needs too many steps; use smaller strides of upsampling."
     )
-
-
-def _check_positions(name: str, tensor: Tensor) -> None:
-    if max(tensor.extents, default=1) > MAX_POSITIONS:
-        raise InputError(
-            f"Clipped intervals are worked out position by position, and {name} has {max(tensor.extents):,} of them "
-            f"along one axis, more than {MAX_POSITIONS:,}; ask with a smaller input."
-        )
 
 
 def _work(operation: Operation, field: Field[Periodic] | None) -> int:
