@@ -80,12 +80,12 @@ def descend(symbols: dict[str, Any], steps: int, eta: Any) -> Any:
 
 def yours(formula: str, symbols: dict[str, Any]) -> Any:
     """What NumPy makes of a formula's text."""
-    text = formula.split("=", 1)[1] if formula.split("=")[0].strip().isidentifier() else formula
+    text = formula.split("=")[-1]  # without the name it may carry
     names: dict[str, Any] = {
         "inv": np.linalg.inv,
         "pinv": np.linalg.pinv,
         "solve": np.linalg.solve,
-        "mpow": lambda matrix, power: np.linalg.matrix_power(matrix, round(power)),
+        "mpow": _matrix_power,
         "norm": np.linalg.norm,
         "outer": np.outer,
         "dot": np.dot,
@@ -93,12 +93,23 @@ def yours(formula: str, symbols: dict[str, Any]) -> Any:
         "L": lambda w: loss(symbols, w),
         "I": _Identity(),
         "range": lambda *bounds: range(*(round(bound) for bound in bounds)),
-        "sum": lambda terms: sum(terms, np.zeros_like(symbols["a"])) if "a" in symbols else sum(terms),
+        "sum": lambda terms: _total(list(terms), symbols),
         **symbols,
     }
     for greek, name in {"η": "eta", "λ": "lam", "δ": "delta"}.items():
         text = text.replace(greek, name)
     return eval(text.strip(), {"__builtins__": {}, **names})
+
+
+def _matrix_power(matrix: Any, power: float) -> Any:
+    if isinstance(matrix, _Identity):
+        return _Identity(matrix.scale ** round(power))
+    return np.linalg.matrix_power(matrix, round(power))
+
+
+def _total(terms: list[Any], symbols: dict[str, Any]) -> Any:
+    """The sum; of no terms, the zero that the formulas of the tests mean there: as long as the residual."""
+    return sum(terms[1:], terms[0]) if terms else np.zeros_like(symbols["a"])
 
 
 def truth(fact: str, quantity: str, symbols: dict[str, Any]) -> Any:

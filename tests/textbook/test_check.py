@@ -262,7 +262,7 @@ def bounded_check(fact: str, formula: str) -> Check | None:
     return answer
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     fact=st.sampled_from(sorted(TARGETS)),
     formula=st.one_of(st.text(max_size=40), st.lists(st.sampled_from(WORDS + SIGNS), max_size=25).map("".join)),
@@ -289,7 +289,7 @@ def expressions(fact: str) -> st.SearchStrategy[str]:
     return st.recursive(leaves, deeper, max_leaves=8)
 
 
-@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(case=st.sampled_from(sorted(TARGETS)).flatmap(lambda fact: st.tuples(st.just(fact), expressions(fact))))
 def test_any_formula_is_judged_or_refused_in_time(case: tuple[str, str]) -> None:
     answer = bounded_check(*case)

@@ -41,8 +41,7 @@ class Edit:
         old, new = to_text(self.old), to_text(self.new)
         if self.new is self.root or len(old) > _LONGEST_QUOTE:
             return f"{self.slip}: it is right as {to_text(self.root)}."
-        column = min(part.column for part in walk(self.old) if part.column)
-        return f"{self.slip}: it is right with {new} in place of {old} at column {column}."
+        return f"{self.slip}: it is right with {new} in place of {old} at column {self.old.start or self.old.column}."
 
 
 def edits(root: Node, vocabulary: Vocabulary, offered: Container[str] | None = None) -> Iterator[Edit]:
@@ -57,7 +56,8 @@ def edits(root: Node, vocabulary: Vocabulary, offered: Container[str] | None = N
     for slip, alternatives in _SLIPS.items():
         for old, rebuilt in _places(root):
             for new in alternatives(old, words):
-                yield Edit(slip, rebuilt(new), old, new)
+                if new != old:
+                    yield Edit(slip, rebuilt(new), old, new)
     for term in words.terms(kind_of(root, vocabulary)):
         for sign in "+-":
             new = Node(sign, (root, term), column=root.column)
@@ -127,6 +127,8 @@ class _Words:
 
 
 def _number(value: int | Fraction) -> Node:
+    if value < 0:
+        return Node("negative", (_number(-value),))
     return Node("number", value=Fraction(value))
 
 
@@ -252,7 +254,7 @@ def _superfluous(node: Node, words: _Words) -> Iterator[Node]:
 def _numbers(node: Node, words: _Words) -> Iterator[Node]:
     if isinstance(node.value, Fraction):
         for other in (node.value + 1, node.value - 1, node.value * 2, node.value / 2, -node.value):
-            yield replace(node, value=other)
+            yield _number(other)
 
 
 _SLIPS: Mapping[str, Callable[[Node, _Words], Iterator[Node]]] = {
@@ -274,7 +276,7 @@ _SLIPS: Mapping[str, Callable[[Node, _Words], Iterator[Node]]] = {
 def _plus(node: Node, number: int) -> Node:
     """`node + number`, folded into a number that is already there: (2*T - 1) + 1 is 2*T."""
     if isinstance(node.value, Fraction):
-        return replace(node, value=node.value + number)
+        return _number(node.value + number)
     if node.operator in ("+", "-") and isinstance(node.children[1].value, Fraction):
         last = node.children[1].value
         return _plus(node.children[0], int(last if node.operator == "+" else -last) + number)
@@ -286,7 +288,7 @@ def _plus(node: Node, number: int) -> Node:
 def _times(factor: int | Fraction, node: Node) -> Node:
     """`factor * node`, folded into a number that is already there: 1/2 of 2*T is T."""
     if isinstance(node.value, Fraction):
-        return replace(node, value=node.value * factor)
+        return _number(node.value * factor)
     if node.operator == "*" and isinstance(node.children[0].value, Fraction):
         product = node.children[0].value * factor
         return node.children[1] if product == 1 else Node("*", (_number(product), node.children[1]), column=node.column)

@@ -98,13 +98,15 @@ class Node:
             children of a "sum" are the term and the one to three arguments of its `range`.
         children: the operands, left to right.
         value: the number; the name of the symbol, of the function or of the sum's variable.
-        column: where it stands in the text, from 1.
+        column: where it stands in the text, from 1; for an operation where its sign stands.
+        start: where the text of an operation begins, 0 for everything else.
     """
 
     operator: str
     children: tuple[Node, ...] = ()
     value: Fraction | str | None = None
     column: int = field(default=0, compare=False)
+    start: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -281,7 +283,8 @@ class _Reader:
                 return self._node(operand)
             case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATORS:
                 sign = _OPERATORS[type(operator)]
-                return Node(sign, (self._node(left), self._node(right)), column=self._sign_column(sign, left, right))
+                place = self._sign_column(sign, left, right)
+                return Node(sign, (self._node(left), self._node(right)), column=place, start=column)
             case ast.Attribute(value=inner, attr="T"):
                 return Node("transpose", (self._node(inner),), column=column)
             case ast.Attribute(attr=name):
@@ -311,9 +314,8 @@ class _Reader:
 
     def _unknown(self, what: str, name: str, column: int) -> InputError:
         known = {"symbol": [*self.vocabulary.kinds, *self.variables], "function": list(self.vocabulary.functions)}[what]
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5) or [
-            other for other in known if other.lower() == name.lower()
-        ]
+        same_letters = [other for other in known if other.lower() == name.lower()]
+        near = same_letters or difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         hint = f" (did you mean {near[0]}?)" if near else ""
         fact = self.vocabulary.fact
         return _error(repr(name), column, f"{fact} has no such {what}{hint}; it has {', '.join(known)}")
@@ -331,8 +333,8 @@ class _Reader:
                     column,
                     f"functions are called by their bare name; write one of {', '.join(self.vocabulary.functions)}",
                 )
-            after = self._characters(function.end_col_offset or 0) + 1
-            raise _error("The bracket", after, "a product needs its sign; write * or @ before it")
+            after = self.text.encode().index(b"(", function.end_col_offset)
+            raise _error("The bracket", self._characters(after) + 1, "a product needs its sign; write * or @ before it")
         name = ALIASES.get(function.id, function.id)
         if name not in self.vocabulary.functions:
             if name in self.vocabulary.kinds or name in self.variables:
