@@ -105,7 +105,7 @@ def test_no_package_hides_a_public_function():
     calls = {
         "check": lambda: tw.check("F2.6", "n / 2 * (a @ K @ a) / (a @ K @ K @ a)").correct,
         "facts": lambda: tw.facts("F3.2").to_dict(),
-        "limits": lambda: tw.limits(tw.LeastSquares([[1.0, 2.0]], [3.0]), optimizers=["gd"]).to_dict(),
+        "limits": lambda: tw.limits(tw.LeastSquares([[1.0, 2.0]], [3.0]), optimizers=["gd"]).to_json(),
         "load": lambda: tw.load("1 2 = 3").t.tolist(),
         "rates": lambda: tw.rates(tw.LeastSquares([[1.0, 2.0]], [3.0]), 2).to_dict(),
         "size": lambda: tw.size("input 8x8x1; conv3-2").to_dict(),

@@ -132,13 +132,16 @@ class Table:
 
     def to_html(self) -> str:
         """A `<table>`; every name in it is escaped."""
-        head = "".join(f"<th>{html.escape(printable(column))}</th>" for column in self.columns)
-        numeric = [self._is_numeric(index) for index in range(len(self.columns))]
+        kinds = ["number" if self._is_numeric(index) else "text" for index in range(len(self.columns))]
+        head = "".join(
+            f'<th class="{kind}">{html.escape(printable(column))}</th>'
+            for column, kind in zip(self.columns, kinds, strict=True)
+        )
         body = "".join(
             "<tr>"
             + "".join(
-                f'<td class="{"number" if right else "text"}">{html.escape(format_cell(cell))}</td>'
-                for cell, right in zip(row, numeric, strict=True)
+                f'<td class="{kind}">{html.escape(format_cell(cell))}</td>'
+                for cell, kind in zip(row, kinds, strict=True)
             )
             + "</tr>"
             for row in self.rows
@@ -231,7 +234,7 @@ h1 { font-size: 1.7rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 1rem 0; }
 caption { text-align: left; font-weight: 600; padding-bottom: .4rem; }
 th, td { padding: .2rem .8rem; border-bottom: 1px solid #d8dee4; text-align: left; white-space: pre-wrap; }
-.number { text-align: right; white-space: nowrap; }
+th.number, td.number { text-align: right; white-space: nowrap; }
 pre { background: #f3f5f7; padding: .8rem; overflow-x: auto; }
 </style>
 {% if figures %}<script>{{ plotly_js }}</script>{% endif %}

@@ -109,7 +109,7 @@ def _limits(screen: _Screen) -> list[Section]:
     screen.heading(f"2. {title}")
     answer = tw.limits(tw.LeastSquares([[1.0, 2.0]], [3.0]), optimizers=["gd", "adagrad"])
     screen.say(_plane(answer))
-    screen.show(answer.table())
+    screen.show(answer.tables()[0])
     return [Section(title, (), answer.tables(), answer.figures())]
 
 
