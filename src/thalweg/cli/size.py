@@ -21,15 +21,20 @@ def size(
     json: Json = False,
     save: Save = None,
 ) -> None:
-    """Neurons, parameters, connections and receptive fields of every layer of a network, exactly.
+    """Neurons, parameters, connections and receptive fields of every layer, exactly.
 
-    thalweg size "input 112x112x3; conv3-64; maxpool; conv3-128; maxpool; FC-100"
+    thalweg size "input 112x112x3; conv3-64; maxpool; conv3-128 x2; maxpool; FC-100"
 
-    A spec is a list of layers, separated by semicolons or on lines of their own: conv3-64/2 (3x3, 64 channels, stride
-    2), depthwise3, convt2-64/2 (transposed), maxpool, avgpool3/2, globalavgpool, upsample2, FC-100, bn, relu, dropout,
-    crop 1, pad 1, flatten, reshape 7x7x64. Options: same, valid, pad 1, dilation 2, groups 4, ceil, nobias, frozen.
-    x3 repeats a layer, or a group in parentheses. Labels name branches:
-    "start:; conv3-64; relu; conv3-64; add start". A # starts a comment.
+    A spec lists layers, between semicolons or on lines of their own:
+
+    conv3-64/2 (3x3, 64 channels, stride 2), depthwise3, convt2-64/2 (transposed),
+    maxpool, avgpool3/2, globalavgpool, upsample2, FC-100, bn, relu, dropout,
+    crop 1, pad 1, flatten, reshape 7x7x64.
+
+    Options: same, valid, pad 1, dilation 2, groups 4, ceil, nobias, frozen.
+
+    x3 repeats a layer, or a group in parentheses; # starts a comment; labels
+    name branches: "start:; conv3-64; relu; conv3-64; add start".
     """
     check_save(save)
     from thalweg.errors import InputError

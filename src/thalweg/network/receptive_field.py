@@ -336,10 +336,11 @@ class ReceptiveFields:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         image = graph.inputs[0]
-        whole = tuple(Periodic((0,), (0,), 1) for _ in image.extents)
+        whole = (Periodic((0,), (0,), 1),) * len(image.extents)
         self._extents = image.extents
         self._fields: dict[int, Field[Periodic] | None] = {tensor.id: None for tensor in graph.inputs}
         self._fields[image.id] = Field((whole,))
+        self._views: dict[tuple[int, tuple[int, ...]], tuple[AxisView, ...]] = {}
         self._clipped: dict[int, Field[Listed] | None] = {}
         self._positions = 0
         self.misaligned: list[Misalignment] = []
@@ -347,11 +348,12 @@ class ReceptiveFields:
         for operation in graph.operations:
             try:
                 field = self._after(operation, self._fields, self._everything_unclipped)
-                work += _work(operation, field)
+                if operation.kind in WINDOWED or operation.kind in MERGES:
+                    work += _work(operation, field)
+                if work > MAX_WORK:
+                    raise _TooIrregularError
             except _TooIrregularError:
                 raise _too_irregular(operation) from None
-            if work > MAX_WORK:
-                raise _too_irregular(operation)
             if operation.kind in MERGES:
                 self.misaligned += _misalignments(operation, self._fields)
             self._fields.update((tensor.id, field) for tensor in operation.outputs)
@@ -366,17 +368,10 @@ class ReceptiveFields:
         if field is None:
             return None
         extents = (field.layout or tensor).extents or (1,) * len(self._extents)
-        views: dict[tuple[int, ...], AxisView] = {}
-        result = []
-        for axis, extent in enumerate(extents[: len(self._extents)]):
-            # Square networks have the same intervals on all axes; they are looked at once.
-            key = (extent, *(id(term[axis]) for term in field.terms)) if len(field.terms) == 1 else (axis,)
-            if key not in views:
-                views[key] = _view(field, axis, extents)
-            result.append(views[key])
-        if any(view.size == 0 for view in result):  # dead along one axis is dead altogether
-            result = [AxisView(0, None, None, None)] * len(result)
-        return tuple(result)
+        key = (id(field), extents)  # layers that pass a field on share it
+        if key not in self._views:
+            self._views[key] = _views(field, extents)
+        return self._views[key]
 
     def clipped(self, tensor: Tensor) -> Field[Listed] | None:
         """The clipped field of a tensor: only the positions that exist; None where it cannot be followed.
@@ -518,7 +513,7 @@ def _too_irregular(operation: Operation) -> InputError:
 
 def _work(operation: Operation, field: Field[Periodic] | None) -> int:
     """About how many steps the phases of this operation took."""
-    if field is None:
+    if field is None or all(len(interval.lo) == 1 for term in field.terms for interval in term):
         return 0
     for intervals in zip(*field.terms, strict=True):
         if math.lcm(*(len(interval.lo) for interval in intervals)) > MAX_PERIOD:
@@ -564,25 +559,38 @@ def _simplified(terms: Iterable[tuple[I, ...]]) -> tuple[tuple[I, ...], ...]:
 
 def _union(one: tuple[I, ...], other: tuple[I, ...]) -> tuple[I, ...] | None:
     """Both terms as one, where that is exact: they differ along one axis only, or the same units see something."""
-    differ = [mine is not theirs and mine != theirs for mine, theirs in zip(one, other, strict=True)]
-    pairs = [pair for pair, different in zip(zip(one, other, strict=True), differ, strict=True) if different]
-    if not all(mine.parallel(theirs) for mine, theirs in pairs):
+    differ = [(mine, theirs) for mine, theirs in zip(one, other, strict=True) if mine is not theirs and mine != theirs]
+    if not all(mine.parallel(theirs) for mine, theirs in differ):
         return None
-    if len(pairs) > 1 and not all(mine.same_support(theirs) for mine, theirs in pairs):
+    if len(differ) > 1 and not all(mine.same_support(theirs) for mine, theirs in differ):
         return None
-    return tuple(
-        mine.joined(theirs) if different else mine for mine, theirs, different in zip(one, other, differ, strict=True)
-    )
+    # Keyed by identity, so that axes that share their intervals are joined once and go on sharing.
+    pairs = {(id(mine), id(theirs)): (mine, theirs) for mine, theirs in differ}
+    joined = {key: mine.joined(theirs) for key, (mine, theirs) in pairs.items()}
+    return tuple(joined.get((id(mine), id(theirs)), mine) for mine, theirs in zip(one, other, strict=True))
 
 
-def _view(field: Field[Periodic], axis: int, extents: tuple[int, ...]) -> AxisView:
+def _views(field: Field[Periodic], extents: tuple[int, ...]) -> tuple[AxisView, ...]:
     if not field.terms:
-        return AxisView(0, None, None, None)
+        return (AxisView(0, None, None, None),) * len(extents)
     if len(field.terms) > 1:
-        return _view_of_union(field, axis, extents)
-    interval = field.terms[0][axis]
+        views = [_view_of_union(field, axis, extents) for axis in range(len(extents))]
+    else:
+        known: dict[tuple[int, int], AxisView] = {}  # square networks have the same intervals on all axes
+        views = []
+        for interval, extent in zip(field.terms[0], extents, strict=False):
+            key = (id(interval), extent)
+            if key not in known:
+                known[key] = _view(interval, extent)
+            views.append(known[key])
+    if any(view.size == 0 for view in views):  # dead along one axis is dead altogether
+        return (AxisView(0, None, None, None),) * len(views)
+    return tuple(views)
+
+
+def _view(interval: Periodic, extent: int) -> AxisView:
     period = len(interval.lo)
-    sizes = tuple(_length(interval.at(unit)) for unit in range(min(period, extents[axis])))
+    sizes = tuple(_length(interval.at(unit)) for unit in range(min(period, extent)))
     firsts = [ends and ends[0] for ends in map(interval.at, range(period + 1))]
     steps = {
         after - before if before is not None and after is not None else None

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError, unknown_name
 from thalweg.network.counts import Counts, count
-from thalweg.network.graph import Graph, Kind, written
+from thalweg.network.graph import Graph, Kind
 from thalweg.network.readers.spec import read_spec
 from thalweg.network.readers.spec_grammar import MAX_CHARACTERS, parse_shape
 from thalweg.network.receptive_field import Ends, Misalignment, ReceptiveFields
@@ -265,7 +265,7 @@ class Size(Result):
         names = [_plain(each.name) for _, each in layers]
         figure.update_yaxes(tickvals=places, ticktext=names, autorange="reversed")
         figure.update_layout(
-            barmode="group", template="plotly_white", height=160 + 46 * len(layers), width=980,
+            barmode="group", template="plotly_white", height=160 + (46 if len(layers) < 25 else 24) * len(layers),
             legend={"orientation": "h", "y": -0.12},
         )  # fmt: skip
         return figure
@@ -410,7 +410,7 @@ def _size_of(graph: Graph) -> Size:
 
 def _spec_text(model: str | os.PathLike[str]) -> str:
     """The text itself, or what the file of that name holds."""
-    if isinstance(model, str) and any(sign in model for sign in ";\n"):
+    if isinstance(model, str) and (not model.strip() or any(sign in model for sign in ";\n")):
         return model
     path = Path(model)
     try:

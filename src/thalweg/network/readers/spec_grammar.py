@@ -405,6 +405,8 @@ class _Parser:
             option = word.lower()
             if option not in form.options:
                 hint = nearest(word, sorted(form.options)) if form.options else "expected ';' or a new line."
+                if form.stride and option == "stride":
+                    hint = "a stride is written '/2', before the options."
                 fail(token, f"{_short(word)} is not an option of {layer.text!r}; {hint}")
             if option in options or (option in PADDING and padding) or (option == "share" and share):
                 fail(
