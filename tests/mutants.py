@@ -30,6 +30,13 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src"
 EQUIVALENT = Path(__file__).with_name("equivalent_mutants.toml")
 
+# A failure need not be shrunk to be a failure, and every change should meet the same examples.
+PROFILE = """
+from hypothesis import Phase, settings
+phases = [Phase.explicit, Phase.generate]
+settings.register_profile("mutants", derandomize=True, database=None, deadline=None, phases=phases)
+"""
+
 EXCHANGED = {
     ast.Add: ast.Sub,
     ast.Sub: ast.Add,
@@ -108,7 +115,8 @@ def passes(tests: list[Path], copy_of_source: Path, timeout: float) -> bool:
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": "1",
     }
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "--hypothesis-profile=ci"]
+    plugins = ["-p", "no:cacheprovider", "-p", "mutant_profile", "--hypothesis-profile=mutants"]
+    command = [sys.executable, "-m", "pytest", "-x", "-q", *plugins]
     try:
         finished = subprocess.run(
             [*command, *map(str, tests)], cwd=ROOT, env=environment, capture_output=True, timeout=timeout, check=False
@@ -158,6 +166,7 @@ def main() -> None:
         for number in range(arguments.workers):
             place = Path(folder) / str(number)
             shutil.copytree(SOURCE, place, ignore=shutil.ignore_patterns("__pycache__"))
+            (place / "mutant_profile.py").write_text(PROFILE)
             copies.put(place)
         for path in (source.resolve() for source in arguments.sources):
             tests = arguments.tests or [tests_of(path)]

@@ -69,7 +69,7 @@ def _adagrad_and_gd() -> go.Figure:
         "X = [1 2], t = 3: GD stays in the row space, AdaGrad leaves it",
         {
             "GD": implicit_bias.gradient_descent(LINE, TARGET, ZERO, 0.02, run),
-            "AdaGrad": implicit_bias.adagrad(LINE, TARGET, ZERO, 0.1, run, eps=0),
+            "AdaGrad": implicit_bias.adagrad(LINE, TARGET, ZERO, 0.3, run, eps=0),
         },
     )
 
@@ -82,7 +82,7 @@ def _worked_adagrad() -> go.Figure:
         "The worked recursion jumps along the row space, then heads to (-3, 3)",
         {
             "worked recursion": np.concatenate([[ZERO], lagged]),
-            "AdaGrad": implicit_bias.adagrad(LINE, TARGET, ZERO, 0.1, run, eps=0),
+            "AdaGrad": implicit_bias.adagrad(LINE, TARGET, ZERO, 0.3, run, eps=0),
         },
     )
 
@@ -175,7 +175,7 @@ def _losses() -> go.Figure:
             showlegend=False,
         )
     figure.update_xaxes(title="learning rate")
-    figure.update_yaxes(title="loss after T steps", type="log", range=[-3, 1.2])
+    figure.update_yaxes(title="loss after T steps", range=[0, 7])
     figure.update_layout(title="Convex in the rate for every T")
     return figure
 
@@ -184,15 +184,15 @@ def _filters() -> go.Figure:
     """The textbook's image, and what two filters answer."""
     panels = {
         "image": convolution.IMAGE,
-        "convolved with the Laplacian": convolution.convolve(convolution.IMAGE, convolution.LAPLACIAN),
-        "convolved with the Prewitt filter": convolution.convolve(convolution.IMAGE, convolution.PREWITT),
+        "Laplacian": convolution.convolve(convolution.IMAGE, convolution.LAPLACIAN),
+        "Prewitt": convolution.convolve(convolution.IMAGE, convolution.PREWITT),
     }
     figure = make_subplots(rows=1, cols=3, subplot_titles=list(panels))
     for column, values in enumerate(panels.values(), start=1):
         heatmap = go.Heatmap(z=values, texttemplate="%{z}", colorscale="RdBu", zmid=0, showscale=False)
         figure.add_trace(heatmap, row=1, col=column)
     figure.update_yaxes(autorange="reversed")
-    figure.update_layout(title="Convolution with zero padding, same size")
+    figure.update_layout(title="An image convolved with two filters, zero padding, same size")
     return figure
 
 
