@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+
+from thalweg.textbook.check import check
+
+# Several tests look at the same answers; each is computed once.
+answer_to = functools.cache(check)
+
 # At least three algebraically different right forms of every quantity.
 RIGHT: dict[tuple[str, str], list[str]] = {
     ("F1.1", "gradient"): [

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import thalweg as tw
-from formulas import RIGHT, WRONG
+from formulas import RIGHT, WRONG, answer_to
 from numpy_reader import to_float, truth, yours
 from thalweg.errors import InputError
 from thalweg.textbook.check import Check, check
@@ -50,7 +50,7 @@ def test_every_quantity_has_three_right_forms_and_every_judged_fact_ten_slips() 
 @pytest.mark.parametrize(("fact", "formula"), SLIPS)
 def test_refutes_every_slip_with_hand_sized_numbers(fact: str, formula: str) -> None:
     """The counterexample has n, d <= 2 and entries within +-2, and NumPy agrees on both of its values."""
-    answer = check(fact, formula)
+    answer = answer_to(fact, formula)
     assert not answer.correct
     assert answer.quantity == quantity_of(fact, formula)
     counterexample = json.loads(answer.to_json())["counterexample"]
@@ -141,6 +141,13 @@ def test_an_undefined_value_is_wrong_only_where_it_is_no_accident() -> None:
     assert closed.diagnosis is not None
     assert "divides by zero" in closed.diagnosis
     assert not check("F2.7", "w_T = w0 - h*X.T @ inv(S) @ (I - mpow(I - S, T)) @ a").correct
+
+
+def test_a_formula_without_any_value_is_wrong() -> None:
+    nowhere = check("F3.2", "neurons = 1 / (k - k)")
+    assert not nowhere.correct
+    assert nowhere.counterexample is not None
+    assert "divides by zero" in nowhere.counterexample.text
 
 
 def test_roots_and_exponentials_are_compared_up_to_rounding() -> None:

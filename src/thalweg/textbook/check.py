@@ -30,7 +30,7 @@ from thalweg.textbook.checking.judging import (
     Outcome,
     Sample,
     compare,
-    first_failure,
+    is_right,
     random_samples,
     smallest_failure,
 )
@@ -221,7 +221,7 @@ def check(id: str, formula: str) -> Check:  # noqa: A002 - the name under which 
     candidates = _candidates(parsed, target)
     points = {name: _points(target.id, name) for name in candidates}
     for name, quantity in candidates.items():
-        if first_failure(parsed.root, points[name]) is None:
+        if is_right(parsed.root, points[name]):
             outcomes = [compare(parsed.root, sample) for sample in points[name]]
             example = _example(_agreement(outcomes), quantity, parsed.root)
             return Check(target.id, name, formula, True, example, _gaps(outcomes), len(outcomes))

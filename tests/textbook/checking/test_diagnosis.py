@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from formulas import RIGHT, WRONG
+from formulas import RIGHT, WRONG, answer_to
 from thalweg.textbook.check import check
 from thalweg.textbook.checking.diagnosis import Budget, diagnose, speaks_of
 from thalweg.textbook.checking.formula import parse
@@ -50,7 +50,7 @@ def test_any_monomial_factor_is_found_and_undone(key: tuple[str, str], constant:
 @pytest.mark.parametrize(("fact", "formula"), [(fact, slip) for fact, slips in WRONG.items() for slip in slips[:6]])
 def test_advice_taken_is_right(fact: str, formula: str) -> None:
     """The formula as the diagnosis would have it, or with the part exchanged that it names, passes the check."""
-    answer = check(fact, formula)
+    answer = answer_to(fact, formula)
     advice = answer.diagnosis or ""
     whole = re.search(r"it is right as (.*)\.$", advice)
     part = re.search(r"it is right with (.*) in place of (.*) at column (\d+)\.$", advice)
@@ -64,7 +64,7 @@ def test_advice_taken_is_right(fact: str, formula: str) -> None:
         mended = f"{formula[:column]}({new}){formula[found.end() :]}"
     else:
         return
-    assert check(fact, mended).correct
+    assert answer_to(fact, mended).correct
 
 
 def test_a_condition_is_true_and_not_more_than_a_condition() -> None:

@@ -16,7 +16,7 @@ from thalweg.textbook.checking.judging import (
     Outcome,
     Sample,
     compare,
-    first_failure,
+    is_right,
     random_samples,
     ratio,
     smallest_failure,
@@ -116,6 +116,13 @@ def test_ratio_is_the_common_factor_or_nothing() -> None:
     assert ratio(compare(parse("sqrt(2)*(w0 - h*X.T@a)", words).root, sample)) == pytest.approx(2**0.5)
 
 
-def test_first_failure_is_none_for_a_right_formula() -> None:
-    root = parse("w0 - eta*g", TARGETS["F2.4"].vocabulary()).root
-    assert first_failure(root, samples_of("F2.4", "w1")) is None
+def test_right_needs_values_at_half_of_the_points() -> None:
+    words = TARGETS["F3.3"].vocabulary()
+    right = "1 + (k - 1)*dilation*sum(stride**l for l in range(layers))"
+    samples = samples_of("F3.3", "receptive_field")
+    assert is_right(parse(right, words).root, samples)
+    assert is_right(parse(f"({right}) * (stride - 1) / (stride - 1)", words).root, samples)
+    assert not is_right(
+        parse(f"({right}) * (stride - 3) * (stride - 2) / (stride - 3) / (stride - 2)", words).root, samples
+    )
+    assert not is_right(parse("1 / (k - k)", words).root, samples)

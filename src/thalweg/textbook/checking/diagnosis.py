@@ -20,7 +20,7 @@ from thalweg.textbook.checking.cases import Case, Setting, Sizes
 from thalweg.textbook.checking.edits import edits
 from thalweg.textbook.checking.evaluation import MisfitError, Number, evaluate
 from thalweg.textbook.checking.formula import Node, Vocabulary, parse, symbols_in, walk
-from thalweg.textbook.checking.judging import Outcome, Sample, compare, first_failure, random_samples, ratio
+from thalweg.textbook.checking.judging import Outcome, Sample, compare, is_right, random_samples, ratio
 from thalweg.textbook.checking.targets import Quantity, Target
 
 
@@ -91,7 +91,7 @@ def _another_quantity(root: Node, name: str, target: Target) -> Diagnosis | None
     kind = target.quantities[name].kind
     for other_name, other in target.quantities.items():
         candidate = other_name != name and other.kind == kind and speaks_of(other.setting, root)
-        if candidate and first_failure(root, random_samples(other, 20)) is None:
+        if candidate and is_right(root, random_samples(other, 20)):
             return Diagnosis(f"It is right for {other_name}, {other.meaning}, not for {name}.", 3)
     return None
 
@@ -104,14 +104,36 @@ def speaks_of(setting: Setting, root: Node) -> bool:
 
 # A factor: the formula is a fixed multiple of the truth, or one that follows T, n, eta, ...
 
-_FACTORS = ("T", "2*T - 1", "n", "d", "b", "eta", "lam", "delta", "k", "c_in", "c_out", "height", "width", "stride")
+_FACTORS = (
+    "T",
+    "2*T - 1",
+    "n",
+    "d",
+    "b",
+    "eta",
+    "lam",
+    "delta",
+    "k",
+    "c_in",
+    "c_out",
+    "height",
+    "width",
+    "stride",
+    "dilation",
+    "layers",
+)
 _LARGEST_CONSTANT = 1000
 
 
 def _factor(outcomes: Sequence[Outcome], vocabulary: Vocabulary) -> Diagnosis | None:
     if any(outcome.counts_against and outcome.fault is not None for outcome in outcomes):
         return None
-    judged = [outcome for outcome in outcomes if outcome.fault is None and np.any(outcome.sample.truth != 0)]
+    zeros, judged = [], []
+    for outcome in outcomes:
+        if outcome.fault is None:
+            (judged if np.any(outcome.sample.truth != 0) else zeros).append(outcome)
+    if not all(outcome.agrees for outcome in zeros):  # no multiple of zero is anything else
+        return None
     ratios = [ratio(outcome) for outcome in judged]
     found = [factor for factor in ratios if factor]
     if len(found) < len(ratios) or len(found) < 8:
@@ -178,14 +200,15 @@ def _edit(root: Node, outcomes: Sequence[Outcome], vocabulary: Vocabulary, budge
     revealing = sorted(outcomes, key=lambda one: (not one.counts_against, not one.sample.generic, one.work))
     samples = [outcome.sample for outcome in revealing]
     setting = samples[0].case.setting
-    offered = {name for name, symbol in setting.symbols.items() if name != "lam" or symbol.value is None}  # lam is 0
+    # where lam is not given it is 0, and an edit that puts it in only takes something out
+    offered = {name for name, symbol in setting.symbols.items() if name != "lam" or symbol.value is None}
     nodes = sum(1 for _ in walk(root))
     work = max(revealing[0].work, nodes, nodes**2 // 20)  # the kind of every part is found afresh at every place
     for edit in edits(root, vocabulary, offered):
         if not budget.allows(work):
             return None
         try:
-            if first_failure(edit.root, samples) is None:
+            if is_right(edit.root, samples):
                 return edit.describe()
         except InputError:  # the edit asks for too much work
             continue
@@ -227,7 +250,7 @@ def _holds_only(root: Node, quantity: Quantity) -> str | None:
         if not given.issuperset(condition.speaks_of):
             continue
         sizes = [combination for combination in setting.all_sizes(small=False) if condition.sizes(combination)]
-        samples = random_samples(quantity, 8, sizes=sizes, changed=condition.changed, generic=True)
+        samples = random_samples(quantity, 8, sizes=sizes, changed=condition.changed, only_generic=True)
         if sizes and all(compare(root, sample).agrees for sample in samples):
             return f"It is right for {condition.words} only."
     return None
