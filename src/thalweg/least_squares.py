@@ -109,7 +109,12 @@ class LeastSquares:
     @property
     def rank(self) -> int:
         """The numerical rank of X: its singular values above `max(n, d)` x machine epsilon x the largest."""
-        return len(self._svd.s)
+        return len(self.singular_values)
+
+    @property
+    def singular_values(self) -> Vector:
+        """The singular values of X that count towards its rank, `(rank,)`, descending."""
+        return self._svd.s
 
     @property
     def stability_rate(self) -> float:

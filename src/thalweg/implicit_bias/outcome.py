@@ -11,7 +11,7 @@ import numpy as np
 
 from thalweg.implicit_bias.closed_form import ClosedForm, closed_form, has_one_minimiser
 from thalweg.implicit_bias.rules import Gradient
-from thalweg.implicit_bias.trajectories import Trajectory, curvature, interpolates
+from thalweg.implicit_bias.trajectories import Trajectory, curvature, interpolates, precision
 from thalweg.least_squares import LeastSquares, Vector
 
 _EPS = float(np.finfo(np.float64).eps)
@@ -40,9 +40,10 @@ class Outcome:
     Attributes:
         trajectory: the run.
         verdict: where it ended.
-        row_space_ratio: the distance of `w - w0` from the row space of X, divided by its norm, rounding (machine
-            epsilon) and the larger of n and d: below 30 there is nothing but rounding in it, as in LAPACK's test
-            `dqrt14`. None where X has rank d and the row space is everything, and where nothing moved or diverged.
+        row_space_ratio: the distance of `w - w0` from the row space of X, divided by its norm, X's machine epsilon and
+            the larger of n and d: below 30 there is nothing but rounding in it, as in LAPACK's test `dqrt14`. Where no
+            weights fit every example, what rounding in X can have moved over the run counts with the norm. None where
+            X has rank d and the row space is everything, and where nothing moved or all diverged.
         norm_ratio: `||w - w0||` divided by that of the nearest minimiser: 1 is the shortest way. None where the
             start is a minimiser, or the run diverged.
         distance_to_nearest: `||w - w_nearest||` from the minimiser nearest to the start; None where it diverged.
@@ -96,10 +97,10 @@ def judged(problem: LeastSquares, trajectory: Trajectory) -> Outcome:
     nearest = problem.nearest_solution(w0)
     moved = float(np.linalg.norm(w - w0))
     needed = float(np.linalg.norm(nearest - w0))
-    one_minimiser = has_one_minimiser(problem)
     ratio = None
-    if moved > 0 and not one_minimiser:
-        ratio = problem.row_space_distance(w - w0) / (moved * _EPS * max(problem.n, problem.d))
+    if moved > 0 and not has_one_minimiser(problem):
+        rounding = precision(problem) * max(problem.n, problem.d) * (moved + _moved_by_rounding(problem, trajectory))
+        ratio = problem.row_space_distance(w - w0) / rounding
     left_to_go = float(np.linalg.norm(problem.nearest_solution(w) - w))
     converged = left_to_go <= math.sqrt(_EPS) * max(moved, needed)
     return Outcome(
@@ -113,6 +114,23 @@ def judged(problem: LeastSquares, trajectory: Trajectory) -> Outcome:
         distance_to_closed_form=None if formula is None else float(np.linalg.norm(w - formula.w)),
         stability_limit=stability_limit,
     )
+
+
+def _moved_by_rounding(problem: LeastSquares, trajectory: Trajectory) -> float:
+    """How far relative errors of size 1 in X can have moved the weights over the run, beyond the way that they went.
+
+    Where weights fit every example the residual, which such errors multiply, dies out, and this is 0. Where it ends at
+    r the gradient of every step has an error of about `(2/n) ||X|| ||r||`, in whatever direction.
+    """
+    if interpolates(problem):
+        return 0.0
+    optimizer = trajectory.optimizer
+    assert optimizer.rate is not None, "a run has a rate"
+    steepest = curvature(problem, optimizer)
+    largest, smallest = problem.singular_values[[0, -1]]
+    gain = optimizer.rule.error_gain(optimizer.rate, steepest, 2 * smallest**2 / problem.n)
+    error = steepest * float(np.linalg.norm(problem.residual(problem.minimum_norm_solution()))) / largest
+    return float(trajectory.steps * gain * error)
 
 
 def _verdict(problem: LeastSquares, trajectory: Trajectory, converged: bool, ratio: float | None) -> Verdict:

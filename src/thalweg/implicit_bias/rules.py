@@ -62,6 +62,16 @@ class Rule:
         """A rate that does not diverge and that scaling X or t does not change the meaning of."""
         raise NotImplementedError
 
+    def error_gain(self, rate: float, curvature: float, flattest: float) -> float:
+        """About how far an error of length 1 in one gradient moves the weights in the end.
+
+        Args:
+            rate: the learning rate.
+            curvature: the largest eigenvalue of the Hessian.
+            flattest: the smallest one that is not zero.
+        """
+        return 1 / curvature  # methods that choose their own scale settle near the edge of stability
+
 
 @dataclass(frozen=True)
 class Gradient(Rule):
@@ -78,6 +88,10 @@ class Gradient(Rule):
     def default_rate(self, scale: Scale) -> float:
         """Half the stability limit."""
         return 1 / scale.curvature
+
+    def error_gain(self, rate: float, curvature: float, flattest: float) -> float:
+        """The rate."""
+        return rate
 
 
 @dataclass(frozen=True)
@@ -128,6 +142,10 @@ class Normalised(Rule):
         """A tenth of the way to the nearest minimiser."""
         return scale.distance / 10
 
+    def error_gain(self, rate: float, curvature: float, flattest: float) -> float:
+        """The inverse of the smallest curvature: errors count relative to a gradient of about `flattest x rate`."""
+        return 1 / flattest
+
 
 @dataclass(frozen=True)
 class HeavyBall(Rule):
@@ -152,6 +170,10 @@ class HeavyBall(Rule):
     def default_rate(self, scale: Scale) -> float:
         """That of plain gradient descent; on small batches less, as the velocity adds up many of their steps."""
         return (1 if scale.full_batch else 1 - self.momentum) / scale.curvature
+
+    def error_gain(self, rate: float, curvature: float, flattest: float) -> float:
+        """The rate of all the steps that a velocity carries an error on."""
+        return rate / (1 - self.momentum)
 
 
 @dataclass(frozen=True)

@@ -331,4 +331,9 @@ def interpolates(problem: LeastSquares) -> bool:
     residual = problem.residual(w)
     norm_X = math.sqrt(squares(problem.X).sum())
     scale = norm_X * float(np.linalg.norm(w)) + float(np.linalg.norm(problem.t))
-    return float(np.linalg.norm(residual)) <= 30 * max(problem.n, problem.d) * _EPS * scale
+    return float(np.linalg.norm(residual)) <= 30 * max(problem.n, problem.d) * precision(problem) * scale
+
+
+def precision(problem: LeastSquares) -> float:
+    """The machine epsilon of X, in which its rank is judged; what is computed from it is float64 all the same."""
+    return float(np.finfo(problem.X.dtype).eps)
