@@ -47,7 +47,7 @@ def test_any_monomial_factor_is_found_and_undone(key: tuple[str, str], constant:
     assert check(fact, f"{name} = ({inverse}) * {factor}*({RIGHT[key][0]})").correct
 
 
-@pytest.mark.parametrize(("fact", "formula"), [(fact, slip) for fact, slips in WRONG.items() for slip in slips[:6]])
+@pytest.mark.parametrize(("fact", "formula"), [(fact, slip) for fact, slips in WRONG.items() for slip in slips[:4]])
 def test_advice_taken_is_right(fact: str, formula: str) -> None:
     """The formula as the diagnosis would have it, or with the part exchanged that it names, passes the check."""
     answer = answer_to(fact, formula)

@@ -18,6 +18,10 @@ from thalweg.errors import InputError
 from thalweg.textbook.checking.formula import Kind, Node, Vocabulary, kind_of, parse, symbols_in, to_text, walk
 
 _LONGEST_QUOTE = 40
+_FORGOTTEN_TERMS = (
+    *("w0", "a", "t", "w_lam", "delta*Xi.T @ ti"),
+    *("L(w_lam)", "lam*norm(w0)**2", "norm(a)**2/n", "1", "c_out"),
+)
 
 
 @dataclass(frozen=True)
@@ -106,18 +110,7 @@ class _Words:
 
     def terms(self, kind: Kind | None) -> Iterator[Node]:
         """What is often forgotten at the end of a formula."""
-        for text in (
-            "w0",
-            "a",
-            "t",
-            "w_lam",
-            "L(w_lam)",
-            "lam*norm(w0)**2",
-            "norm(a)**2/n",
-            "1",
-            "c_out",
-            "delta*Xi.T @ ti",
-        ):
+        for text in _FORGOTTEN_TERMS:
             try:
                 term = parse(text, self.vocabulary).root
             except InputError:  # this fact has no such symbol
