@@ -52,7 +52,7 @@ is what convolutions do unless told otherwise; pooling is `valid`. The options o
     Traceback (most recent call last):
     thalweg.errors.InputError: line 1, column 26: 'maxpol' is not a layer; did you mean 'maxpool'?
 
-A text of more than 1,000,000 characters, more than 10,000 layers after repeats, parentheses more than 50 deep or a
+A text of more than 200,000 characters, more than 10,000 layers after repeats, parentheses more than 50 deep or a
 number above 1,000,000,000 are refused, so that no text takes more than seconds.
 """
 

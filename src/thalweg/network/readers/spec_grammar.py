@@ -10,7 +10,7 @@ from typing import NoReturn, TypeAlias
 
 from thalweg.errors import InputError
 
-MAX_CHARACTERS = 1_000_000
+MAX_CHARACTERS = 200_000
 MAX_DEPTH = 50
 MAX_NUMBER = 1_000_000_000
 
