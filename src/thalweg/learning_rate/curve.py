@@ -208,7 +208,7 @@ class Rates(Result):
     def schedule_details(
         self, steps: int | None = None, peak: float | None = None, *, momentum: bool = False, precision: str = "float64"
     ) -> Schedule:
-        """The best schedule, its predicted loss and peak, and how it was chosen: `learning_rate.schedule.best_schedule`.
+        """The best schedule with its predicted loss and peak: see `thalweg.learning_rate.schedule.best_schedule`.
 
         Raises:
             InputError: steps is not an integer from 1 to `steps`; peak < 1; the precision is unknown.
@@ -229,7 +229,9 @@ class Rates(Result):
         lies between the rates `1/h` of the largest and the smallest node.
         """
         seen = (self._curvatures > 0) & (self.measure.weights > 0)
-        h, log_weight = self._curvatures[seen], np.log(self.measure.weights[seen])
+        largest = float(self._curvatures[-1])
+        # In units of the largest no square of a curvature or a rate overflows.
+        h, log_weight = self._curvatures[seen] / largest, np.log(self.measure.weights[seen])
         low: Array = np.full(len(steps), 1 / h[-1])
         high: Array = np.full(len(steps), 1 / h[0])
         power = 2 * steps - 2
@@ -250,7 +252,8 @@ class Rates(Result):
             moved, rate = np.abs(following - rate), following
             if np.all(moved <= 2 * np.finfo(np.float64).eps * rate):
                 break
-        return rate
+        best: Array = rate / largest
+        return best
 
     def _checked_steps(self, step: ArrayLike, least: int) -> NDArray[np.int64]:
         asked = np.asarray(step)
