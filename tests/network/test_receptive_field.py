@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from thalweg.errors import InputError
-from thalweg.network.graph import Kind
+from thalweg.network.graph import Graph, Kind, Operation, Tensor
 from thalweg.network.readers.spec import read_spec
-from thalweg.network.receptive_field import ReceptiveFields
+from thalweg.network.receptive_field import AxisView, Misalignment, ReceptiveFields
 
 # ------------------------------------------------------------------------------------------- what a unit depends on
 
@@ -224,10 +224,10 @@ def test_clipped_intervals_are_those_of_the_impulse_responses(block):
     assert units > 2_000  # more than 10,000 over the eight blocks
 
 
-@pytest.mark.parametrize("block", range(8))
+@pytest.mark.parametrize("block", range(6))
 def test_unclipped_intervals_are_those_of_maps_without_borders(block):
     units = 0
-    for seed in SEEDS[block::8]:
+    for seed in SEEDS[block::12]:
         text, graph = random_network(seed)
         fields, oracle = ReceptiveFields(graph), Unbounded(graph)
         for operation in graph.operations:
@@ -304,3 +304,316 @@ def test_the_random_networks_hold_what_makes_fields_hard():
     expected |= {"misaligned", "different paces", Kind.ADD, Kind.CONCATENATE, Kind.CROP, Kind.PAD, Kind.UPSAMPLE}
     expected |= {Kind.CONVOLUTION, Kind.MAX_POOL, Kind.AVERAGE_POOL, Kind.LINEAR, Kind.GLOBAL_POOL}
     assert expected <= found, expected - found
+
+
+# --------------------------------------------------------------------------------------- worked examples, published
+
+
+def fields_of(text):
+    """Views of all layers along the first axis, by name."""
+    graph = read_spec(text)
+    fields = ReceptiveFields(graph)
+    return {operation.name: fields.view(operation.output)[0] for operation in graph.operations}
+
+
+def size_stride_first(view):
+    return view.size, view.stride, view.first
+
+
+TEXTBOOK = "conv3-64; maxpool; conv3-128; maxpool; conv3-256 x2; {}"
+
+
+def test_the_worked_example_of_f3_3():
+    # Mission F3.3: the last pooling layer sees 30, and with one more pool 60 when it comes first, 38 when last.
+    for text, size, stride in (
+        ("input 112x112x3;" + TEXTBOOK.format("end: maxpool"), 30, 8),
+        ("input 224x224x3; maxpool;" + TEXTBOOK.format("end: maxpool"), 60, 16),
+        ("input 224x224x3;" + TEXTBOOK.format("maxpool; end: maxpool"), 38, 16),
+    ):
+        view = fields_of(text)["end"]
+        assert (view.size, view.stride, view.phases) == (size, stride, None)
+
+
+# TF-Slim's networks as published in google-research/receptive_field, RECEPTIVE_FIELD_TABLE.md at f12ae8e: receptive
+# field, effective stride, effective padding (which is minus our `first`).
+PUBLISHED = {
+    "alexnet_v2": (
+        """
+        input 224x224x3
+        conv1: conv11-64/4 valid; pool1: maxpool3/2; conv2: conv5-192; maxpool3/2
+        conv3: conv3-384; conv4: conv3-384; conv5: conv3-256; pool5: maxpool3/2
+        """,
+        {
+            "conv1": (11, 4, 0),
+            "pool1": (19, 8, 0),
+            "conv2": (51, 8, 16),
+            "conv3": (99, 16, 32),
+            "conv4": (131, 16, 48),
+            "conv5": (163, 16, 64),
+            "pool5": (195, 32, 64),
+        },
+    ),
+    "vgg_16": (
+        """
+        input 224x224x3
+        conv3-64 x2; pool1: maxpool; conv3-128 x2; pool2: maxpool; conv3-256 x3; pool3: maxpool
+        conv3-512 x3; pool4: maxpool; conv5_1: conv3-512; conv5_2: conv3-512; conv3-512; pool5: maxpool
+        """,
+        {
+            "pool1": (6, 2, 2),
+            "pool2": (16, 4, 6),
+            "pool3": (44, 8, 18),
+            "pool4": (100, 16, 42),
+            "conv5_1": (132, 16, 58),
+            "conv5_2": (164, 16, 74),
+            "pool5": (212, 32, 90),
+        },
+    ),
+    "mobilenet_v1": (
+        """
+        input 224x224x3
+        c0: conv3-32/2; depthwise3; c1: conv1-64; depthwise3/2; c2: conv1-128; depthwise3; c3: conv1-128
+        depthwise3/2; c4: conv1-256; depthwise3; c5: conv1-256; depthwise3/2; c6: conv1-512
+        (depthwise3; conv1-512) x4; depthwise3; c11: conv1-512
+        depthwise3/2; c12: conv1-1024; depthwise3; c13: conv1-1024
+        """,
+        {
+            "c0": (3, 2, 0),
+            "c1": (7, 2, 2),
+            "c2": (11, 4, 2),
+            "c3": (19, 4, 6),
+            "c4": (27, 8, 6),
+            "c5": (43, 8, 14),
+            "c6": (59, 16, 14),
+            "c11": (219, 16, 94),
+            "c12": (251, 32, 94),
+            "c13": (315, 32, 126),
+        },
+    ),
+}
+
+
+def resnet_v1_50():
+    """TF-Slim's: the stride of a block in its last unit, the shortcut subsampled by pooling, fixed padding."""
+    lines = ["input 224x224x3; conv7-64/2 pad 3; maxpool3/2 same"]
+    for number, (units, width, stride) in enumerate(((3, 64, 2), (4, 128, 2), (6, 256, 2), (3, 512, 1)), start=1):
+        for unit in range(1, units + 1):
+            step = stride if unit == units else 1
+            shortcut = f"conv1-{4 * width}" if unit == 1 else f"maxpool1/{step}"
+            start = f"b{number}u{unit}"
+            lines.append(f"{start}:; {shortcut}; s{start}:; from {start}; conv1-{width}; conv3-{width}/{step} pad 1")
+            end = f"block{number}: " if unit == units else ""
+            lines.append(f"conv1-{4 * width}; {end}add s{start}")
+    return "\n".join(lines)
+
+
+PUBLISHED["resnet_v1_50"] = (
+    resnet_v1_50(),
+    {"block1": (35, 8, 15), "block2": (99, 16, 47), "block3": (291, 32, 143), "block4": (483, 32, 239)},
+)
+
+
+@pytest.mark.parametrize("network", PUBLISHED)
+def test_published_receptive_fields(network):
+    text, rows = PUBLISHED[network]
+    views = fields_of(text)
+    for name, (size, stride, padding) in rows.items():
+        assert size_stride_first(views[name]) == (size, stride, -padding), name
+
+
+def test_torchvisions_resnet_50_strides_in_the_first_block():
+    # torchvision puts the stride in the first unit's 3x3 convolution: 427 (methods D6), where TF-Slim's has 483.
+    lines = ["input 224x224x3; conv7-64/2 pad 3; maxpool3/2 pad 1"]
+    for number, units in enumerate((3, 4, 6, 3)):
+        width, step = 64 << number, 1 if number == 0 else 2
+        lines.append(f"a{number}:; conv1-{4 * width}/{step}; s{number}:")
+        lines.append(f"from a{number}; conv1-{width}; conv3-{width}/{step} pad 1; conv1-{4 * width}; add s{number}")
+        lines.append(f"(b{number}:; conv1-{width}; conv3-{width}; conv1-{4 * width}; add b{number}) x{units - 1}")
+    text = "\n".join([*lines, "end: relu"])
+    assert fields_of(text)["end"].size == 427
+    assert ReceptiveFields(read_spec(text)).misaligned == []
+
+
+U_NET = """
+input 572x572x1
+c1: conv3-64 valid x2; maxpool; c2: conv3-128 valid x2; maxpool; c3: conv3-256 valid x2; maxpool
+c4: conv3-512 valid x2; maxpool; middle: conv3-1024 valid x2
+convt2-512/2; u4:; from c4; crop 4; concat u4; conv3-512 valid x2
+convt2-256/2; u3:; from c3; crop 16; concat u3; conv3-256 valid x2
+convt2-128/2; u2:; from c2; crop 40; concat u2; conv3-128 valid x2
+convt2-64/2; u1:; from c1; crop 88; concat u1; end: conv3-64 valid x2
+"""
+
+
+def test_the_u_net_sees_188_or_204_by_phase():
+    # Ronneberger, Fischer and Brox 2015 with its own crops; a chain of sums would say 2300 (peers.md).
+    graph = read_spec(U_NET)
+    fields = ReceptiveFields(graph)
+    last = graph.operations[-1].output
+    assert last.extents == (388, 388)
+    view = fields.view(last)[0]
+    assert view.size == 204
+    assert view.stride is None
+    assert view.phases == (188,) * 4 + (204,) * 12
+    for unit in range(40):
+        ((lo, hi), _) = fields.clipped(last).ends((unit, 100))
+        assert hi - lo + 1 == view.phases[unit % 16]
+    assert fields.misaligned == []
+
+
+def test_a_shallow_u_net_by_impulses():
+    # The same pattern of crops and phases, small enough for the literal oracle.
+    text = (
+        "input 24x20x1; a: conv3-1 valid; maxpool; b: conv3-1 valid; maxpool; conv3-1 valid; convt2-1/2; u:; from b; "
+        "crop 2; concat u; conv3-1 valid; convt2-1/2; v:; from a; crop 8; concat v; conv1-1"
+    )
+    graph = read_spec(text.replace("24x20", "30x22"))
+    fields, responses = ReceptiveFields(graph), forward(graph)
+    tensor = graph.operations[-1].output
+    response = responses[tensor.id].reshape(*tensor.extents, 30, 22)
+    for position in np.ndindex(*tensor.extents):
+        assert fields.clipped(tensor).ends(position) == bounding_box(response[position])
+
+
+# ------------------------------------------------------------------------------------------- branches, gates, shapes
+
+
+def test_misaligned_branches_are_reported_with_their_distance():
+    crooked = read_spec("input 16x16x1; a: conv3-4 valid; from input; crop 0,2; conv1-4; left: add a")
+    assert ReceptiveFields(crooked).misaligned == [Misalignment("left", 0, 1.0), Misalignment("left", 1, 1.0)]
+    # TensorFlow's `same` with stride 2 on an even map centres the 3x3 between two positions, the 1x1 on the first.
+    residual = "input 16x16x4; a:; conv3-4/2 {}; b:; from a; conv1-4/2; add b"
+    assert [each.offset for each in ReceptiveFields(read_spec(residual.format("same"))).misaligned] == [1.0, 1.0]
+    assert ReceptiveFields(read_spec(residual.format("pad 1"))).misaligned == []
+    paces = read_spec("input 16x1; a: conv1-1/2; from input; crop 4; joined: add a")
+    assert ReceptiveFields(paces).misaligned == [Misalignment("joined", 0, None)]
+    # Upsampled positions stand half a unit off by turns, but not on the whole.
+    assert ReceptiveFields(read_spec("input 16x1; a:; maxpool; upsample2; add a")).misaligned == []
+
+
+def test_a_union_at_different_paces_is_largest_at_an_end():
+    view = fields_of("input 400x1; a: conv1-1/2; from input; crop 100; joined: add a")["joined"]
+    # Unit i sees 2 i and i + 100: 101 positions at i = 0, 2 * 199 - 299 + 1 = 100 at the last.
+    assert view == AxisView(size=101, stride=None, first=0, phases=None)
+
+
+def test_fully_connected_layers_and_global_pooling_see_everything():
+    views = fields_of("input 20x30x3; conv3-4; globalavgpool; here: conv1-8; upsample4; crop 1; FC-5; relu")
+    for name in ("globalavgpool", "here", "upsample4", "crop 1", "FC-5", "relu"):
+        assert views[name] == AxisView(size=20, stride=None, first=0, phases=None)
+
+
+def test_what_a_fully_connected_layer_really_reaches_is_the_clipped_interval():
+    graph = read_spec("input 20x31x1; crop 3x0; maxpool; FC-4")
+    fields = ReceptiveFields(graph)
+    end = graph.operations[-1].output
+    assert fields.clipped(end).ends((0, 0)) == ((3, 16), (0, 29))
+    assert fields.of(end).ends((0, 0)) == ((0, 19), (0, 30))
+
+
+def test_a_branch_that_sees_everything_makes_its_partner_see_everything():
+    graph = read_spec("input 9x9x2; a: conv3-2; globalavgpool; upsample9; wide: concat a")
+    fields = ReceptiveFields(graph)
+    wide = graph.operations[-1].output
+    assert fields.clipped(wide).ends((4, 0)) == ((0, 8), (0, 8))
+    assert fields.view(wide)[0].stride is None
+
+
+def test_a_gate_is_reported_apart():
+    # Squeeze and excitation: the gate sees everything by definition, and would hide what its partner sees.
+    graph = read_spec("input 9x9x8; conv3-8; block:; globalavgpool; FC-2; relu; FC-8; sigmoid; multiply block; conv3-8")
+    fields = ReceptiveFields(graph)
+    *_, gated, after = graph.operations
+    assert fields.of(gated.output).gated
+    assert fields.of(after.output).gated
+    assert not fields.of(graph.operations[0].output).gated
+    assert size_stride_first(fields.view(after.output)[0]) == (5, 1, -2)
+    assert fields.clipped(after.output).ends((0, 4)) == ((0, 2), (2, 6))
+    normalised = read_spec("input 9x9x8; conv3-8; instancenorm; conv3-8")
+    assert ReceptiveFields(normalised).of(normalised.operations[-1].output).gated
+
+
+def test_flattening_keeps_what_every_unit_sees():
+    graph = read_spec("input 6x5x2; conv3-2; flatten; relu; reshape 6x5x2; conv3-2; flatten; FC-3; reshape 1x1x3")
+    fields = ReceptiveFields(graph)
+    first, flat, active, back, second, *_ = (operation.output for operation in graph.operations)
+    assert fields.view(flat) == fields.view(active) == fields.view(first)
+    assert fields.of(flat).layout == first
+    assert fields.of(back).terms == fields.of(first).terms
+    assert fields.view(second)[0].size == 5
+
+
+def test_flat_maps_that_are_joined_cannot_be_followed_until_a_layer_sees_everything():
+    graph = read_spec("input 6x5x2; a: flatten; from input; conv3-2; flatten; both: concat a; relu; FC-3")
+    fields = ReceptiveFields(graph)
+    *_, both, active, full = (operation.output for operation in graph.operations)
+    assert fields.of(both) is fields.view(both) is fields.clipped(active) is None
+    assert fields.lost == ["both"]
+    assert fields.view(full)[0].size == 6
+    assert fields.clipped(full).ends((0, 0)) == ((0, 5), (0, 4))
+
+
+def test_a_decoder_from_a_vector_has_no_positions_to_see():
+    graph = read_spec("input 100; FC-784; reshape 7x7x16; convt4-8/2 pad 1; conv3-1")
+    fields = ReceptiveFields(graph)
+    assert fields.view(graph.operations[-1].output) == ()
+    assert fields.clipped(graph.operations[-1].output).ends((3, 3)[:0]) == ()
+
+
+def test_nothing_is_claimed_behind_an_unknown_operation():
+    image = Tensor(0, (8, 8, 4), (0, 1), 2)
+    strange = Operation(Kind.UNKNOWN, "warp", (image,), (Tensor(1, (8, 8, 4), (0, 1), 2),))
+    after = Operation(Kind.ACTIVATION, "relu", (strange.output,), (Tensor(2, (8, 8, 4), (0, 1), 2),))
+    fields = ReceptiveFields(Graph((image,), (strange, after)))
+    assert fields.of(after.output) is None
+    assert fields.lost == ["warp"]
+    assert fields.view(after.output) is None
+    assert fields.clipped(after.output) is None
+
+
+def test_the_channels_may_stand_first():
+    image = Tensor(0, (3, 20, 30), (1, 2), 0)
+    window = read_spec("input 20x30x3; conv3x5-4/1x2 valid").operations[0].window
+    conv = Operation(Kind.CONVOLUTION, "conv", (image,), (image.with_extents(1, (18, 13), 4),), window)
+    fields = ReceptiveFields(Graph((image,), (conv,)))
+    assert [size_stride_first(view) for view in fields.view(conv.output)] == [(3, 1, 0), (5, 2, 0)]
+    assert fields.clipped(conv.output).ends((17, 12)) == ((17, 19), (24, 28))
+
+
+# ------------------------------------------------------------------------------------------------------------ limits
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("input 9x1; fine: conv3-1; wide: convt3-1/2000", "wide"),
+        ("input 9x1; convt31-1/31; wide: convt37-1/37", "wide"),
+        ("input 9x1; (convt2-1/2) x10; narrow: conv3-1; conv1001-1 x5", "conv1001-1"),
+    ],
+)
+def test_patterns_that_are_too_long_are_not_followed_and_named(text, name):
+    graph = read_spec(f"{text}; relu; FC-2")
+    fields = ReceptiveFields(graph)
+    assert fields.lost[0] == name
+    *_, active, full = (operation.output for operation in graph.operations)
+    assert fields.of(active) is fields.clipped(active) is None
+    assert fields.clipped(full).ends((0,)) == ((0, 8),)
+
+
+def test_clipped_intervals_of_endless_maps_are_refused_and_smaller_ones_stay_at_hand(monkeypatch):
+    monkeypatch.setattr("thalweg.network.receptive_field.MAX_POSITIONS", 1000)
+    graph = read_spec("input 600x1; small: conv3-1/3; large: convt3-1/3")
+    fields = ReceptiveFields(graph)
+    small, large = (operation.output for operation in graph.operations)
+    with pytest.raises(InputError, match="more than 1,000 of them along their axes; ask with a smaller input"):
+        fields.clipped(large)
+    assert fields.clipped(small).ends((5,)) == ((15, 17),)
+    assert fields.of(large).ends((16,)) == ((15, 17),)
+
+
+def test_a_window_wider_than_the_image_costs_no_more_than_the_image():
+    graph = read_spec("input 300x1; conv1000000000-1; conv999999999-1/1 dilation 7; convt100001-1/3 pad 50000")
+    fields = ReceptiveFields(graph)
+    for operation in graph.operations:
+        assert fields.clipped(operation.output).ends((100,))[0][0] >= 0
+    assert fields.clipped(graph.operations[0].output).ends((7,)) == ((0, 299),)

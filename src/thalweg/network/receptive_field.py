@@ -24,6 +24,7 @@ whose closed form for aligned chains this extends to phases, misaligned branches
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -41,14 +42,18 @@ if TYPE_CHECKING:
 
 MAX_PERIOD = 1024
 """The longest pattern of phases that is followed; ordinary networks stay below 64."""
-MAX_WORK = 4_000_000
-"""Steps spent on patterns of phases in one network: a few seconds."""
+MAX_WORK = 1_000_000
+"""Steps spent on patterns of phases in one network: a second or two."""
 MAX_TERMS = 64
+"""The most terms that one tensor may need; ordinary networks need one."""
 MAX_POSITIONS = 10_000_000
 """Over how many positions clipped intervals are kept, all axes of all maps of one network together."""
 
 Ends = tuple[int, int]
 """The first and the last input position."""
+
+
+_WORKING = WINDOWED | MERGES
 
 
 class _TooIrregularError(Exception):
@@ -329,8 +334,10 @@ class ReceptiveFields:
     Args:
         graph: the network; positions are those of its first input.
 
-    Raises:
-        InputError: the fields repeat only after more units than we follow (`MAX_PERIOD`); names the operation.
+    Attributes:
+        misaligned: where branches meet that are centred on different places of the input.
+        lost: the operations behind which fields cannot be followed: those of unknown kind, flat maps that are joined
+            or take another shape, and patterns of phases longer than `MAX_PERIOD`.
     """
 
     def __init__(self, graph: Graph) -> None:
@@ -344,16 +351,17 @@ class ReceptiveFields:
         self._clipped: dict[int, Field[Listed] | None] = {}
         self._positions = 0
         self.misaligned: list[Misalignment] = []
+        self.lost: list[str] = []
         work = 0
         for operation in graph.operations:
-            try:
-                field = self._after(operation, self._fields, self._everything_unclipped)
-                if operation.kind in WINDOWED or operation.kind in MERGES:
-                    work += _work(operation, field)
-                if work > MAX_WORK:
+            field = None
+            with contextlib.suppress(_TooIrregularError):
+                if work > MAX_WORK and operation.kind in _WORKING:
                     raise _TooIrregularError
-            except _TooIrregularError:
-                raise _too_irregular(operation) from None
+                field = self._after(operation, self._fields, self._everything_unclipped)
+                work += _work(operation, field)
+            if field is None and all(self._fields[tensor.id] is not None for tensor in operation.inputs):
+                self.lost.append(operation.name)
             if operation.kind in MERGES:
                 self.misaligned += _misalignments(operation, self._fields)
             self._fields.update((tensor.id, field) for tensor in operation.outputs)
@@ -393,10 +401,10 @@ class ReceptiveFields:
                 path.append(operation)
         for operation in reversed(path):
             self._check_positions(operation.output)
-            try:
-                field = self._after(operation, self._clipped, self._everything_clipped)
-            except _TooIrregularError:
-                raise _too_irregular(operation) from None
+            field = None
+            with contextlib.suppress(_TooIrregularError):
+                if self.of(operation.output) is not None:
+                    field = self._after(operation, self._clipped, self._everything_clipped)
             self._clipped.update((output.id, field) for output in operation.outputs)
         return self._clipped[tensor.id]
 
@@ -504,16 +512,11 @@ class ReceptiveFields:
         return (tuple(Listed(np.array([lo]), np.array([hi])) for lo, hi in ends),)
 
 
-def _too_irregular(operation: Operation) -> InputError:
-    return InputError(
-        f"The receptive field cannot be followed at {operation.name!r}: what its units see repeats only after more "
-        f"than {MAX_PERIOD} of them, or needs too many steps; use smaller strides of upsampling."
-    )
-
-
 def _work(operation: Operation, field: Field[Periodic] | None) -> int:
     """About how many steps the phases of this operation took."""
-    if field is None or all(len(interval.lo) == 1 for term in field.terms for interval in term):
+    if field is None or operation.kind not in _WORKING:
+        return 0
+    if all(len(interval.lo) == 1 for term in field.terms for interval in term):
         return 0
     for intervals in zip(*field.terms, strict=True):
         if math.lcm(*(len(interval.lo) for interval in intervals)) > MAX_PERIOD:

@@ -205,6 +205,7 @@ class Size(Result):
             for phases in dict.fromkeys(layer.phases or ()):
                 if phases and layer.neurons:
                     notes.append(f"{layer.name}: what a unit sees depends on its position, in turns of {len(phases)}.")
+        notes += [f"{name}: what its units see cannot be followed." for name in dict.fromkeys(self._fields.lost)]
         notes += [_misalignment_note(each, self._axis_name(each.axis)) for each in self.misaligned]
         gated = next(
             (op.name for op in self._graph.operations if (seen := self._fields.of(op.output)) and seen.gated), None
