@@ -117,8 +117,8 @@ def _in_blocks(spectrum: Spectrum, steps: int, length: int, conditions: Conditio
         "conjugate-gradient steps with frozen coefficients" if conditions.momentum else "roots of the best polynomial"
     )
     several = f", {blocks} blocks one after the other" if blocks > 1 else ""
-    distinct = ", ".join(f"{width:.1e}" for width in sorted(set(widths)))
-    clouds = f"nodes widened by a relative delta of {distinct}" if any(widths) else "nodes as they are (delta = 0)"
+    extremes = " to ".join(f"{width:.1e}" for width in sorted({min(widths), max(widths)}))
+    clouds = f"nodes widened by a relative delta of {extremes}" if any(widths) else "nodes as they are (delta = 0)"
     return Plan(
         rates=np.concatenate([part.rates for part in parts]),
         momenta=np.concatenate([part.momenta for part in parts]),
