@@ -28,6 +28,7 @@ def random_problem(seed, n, d, rank, consistent=True):
 
 
 @given(seed=seeds, starts_at_zero=st.booleans())
+@settings(max_examples=25, deadline=None)
 def test_the_gradient_family_ends_at_the_textbooks_nearest_solution(seed, starts_at_zero):
     problem = random_problem(seed, 3, 6, 3)
     w0 = np.zeros(6) if starts_at_zero else np.random.default_rng(seed).standard_normal(6)
@@ -41,6 +42,7 @@ def test_the_gradient_family_ends_at_the_textbooks_nearest_solution(seed, starts
 
 
 @given(seed=seeds, diagonal=st.booleans())
+@settings(max_examples=25, deadline=None)
 def test_preconditioned_steps_end_at_the_textbooks_nearest_solution_in_their_norm(seed, diagonal):
     problem = random_problem(seed, 3, 6, 3)
     generator = np.random.default_rng(seed)
@@ -56,6 +58,7 @@ def test_preconditioned_steps_end_at_the_textbooks_nearest_solution_in_their_nor
 
 
 @given(seed=seeds)
+@settings(max_examples=25, deadline=None)
 def test_of_all_minimisers_the_preconditioned_one_is_nearest_where_X_is_deficient_and_t_inconsistent(seed):
     """Going on along the null space from it, in any direction, only lengthens the way in the P^-1 norm."""
     problem = random_problem(seed, 5, 6, 3, consistent=False)
@@ -69,6 +72,7 @@ def test_of_all_minimisers_the_preconditioned_one_is_nearest_where_X_is_deficien
 
 
 @given(seed=seeds, d=st.integers(1, 6))
+@settings(max_examples=25, deadline=None)
 def test_one_example_sends_coordinate_scaling_along_the_signs(seed, d):
     generator = np.random.default_rng(seed)
     x, t, w0 = generator.standard_normal(d), generator.standard_normal(), generator.standard_normal(d)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from thalweg.errors import InputError
@@ -68,6 +68,7 @@ IN_THE_TEXTBOOK = {
 
 @pytest.mark.parametrize("name", IN_THE_TEXTBOOK)
 @given(seed=st.integers(0, 1000), random_batches=st.booleans())
+@settings(max_examples=20, deadline=None)
 def test_rules_take_the_textbooks_steps(name, seed, random_batches):
     rule, textbook_run = IN_THE_TEXTBOOK[name]
     X, t, w0 = problem_data(seed)
@@ -79,6 +80,7 @@ def test_rules_take_the_textbooks_steps(name, seed, random_batches):
 
 
 @given(seed=st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
 def test_nesterovs_weights_are_where_the_textbook_takes_its_gradient(seed):
     """The rule's w is w + delta s of the textbook, and s is the textbook's last step."""
     X, t, w0 = problem_data(seed)

@@ -79,5 +79,6 @@ def limits(
     if interrupted:
         done = {outcome.name for outcome in found}
         rest = ",".join(name for name in chosen if name not in done)
-        print(f"Interrupted after {len(found)} runs; for the rest: --optimizers {rest}", file=sys.stderr)
+        how_far = f"after {len(found)} run{'s' * (len(found) > 1)}" if found else "before any run had ended"
+        print(f"Interrupted {how_far}; for the rest: --optimizers {rest or chosen[-1]}", file=sys.stderr)
         raise typer.Exit(130)

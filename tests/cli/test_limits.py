@@ -1,0 +1,156 @@
+"""`thalweg limits` as a person types it."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+from contextlib import contextmanager
+
+import pytest
+
+from thalweg.cli import main
+from thalweg.implicit_bias.trajectories import names
+
+
+def call(capsys, *arguments):
+    """The command in this process: exit code, standard output, standard error."""
+    with pytest.raises(SystemExit) as left:
+        main(["limits", *arguments])
+    captured = capsys.readouterr()
+    return left.value.code or 0, captured.out, captured.err
+
+
+def test_plain_text_in_a_pipe(capsys):
+    code, out, err = call(capsys, "1 2 = 3")
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "Where each optimizer ends up: 1 example x 2 features, rank 1"
+    assert [line.split()[0] for line in lines[2:6]] == ["gd", "sgd", "momentum", "adagrad"]
+    assert "(0.6, 1.2)" in lines[2]
+    assert "minimum-norm solution" in lines[2]
+    assert "(1, 1)" in lines[5]
+    assert "left the row space" in lines[5]
+    assert "\x1b" not in out
+
+
+def test_tables_fit_a_terminal_of_eighty_columns(capsys):
+    _, out, _ = call(capsys, "1 2 = 3")
+    table = out.split("\n\n")[0].splitlines()
+    assert max(len(line) for line in table[1:6]) <= 80
+
+
+def test_json(capsys):
+    code, out, _ = call(capsys, "1 2 = 3", "--optimizers", "gd, adagrad", "--start", "1 0", "--json")
+    answer = json.loads(out)
+    assert code == 0
+    assert [entry["name"] for entry in answer["optimizers"]] == ["gd", "adagrad"]
+    assert answer["optimizers"][0]["limit"] == pytest.approx([1.4, 0.8])
+
+
+def test_every_option_reaches_the_run(capsys):
+    data = "1 2 0 = 3; 0 1 1 = 1; 1 0 1 = 2"
+    options = [
+        "--optimizers",
+        "sgd,adam",
+        "--steps",
+        "9",
+        "--rate",
+        "0.01",
+        "--batch",
+        "2",
+        "--seeds",
+        "2",
+        "--seed",
+        "5",
+    ]
+    _, out, _ = call(capsys, data, *options, "--start", "-1, 0.5 1e-1", "--json")
+    answer = json.loads(out)
+    entries = answer["optimizers"]
+    assert [(entry["name"], entry["settings"]["seed"], entry["settings"]["batch"]) for entry in entries] == [
+        ("sgd", 5, 1),
+        ("sgd", 6, 1),
+        ("adam", 5, 2),
+        ("adam", 6, 2),
+    ]
+    assert all((entry["steps"], entry["settings"]["rate"]) == (9, 0.01) for entry in entries)
+    assert answer["start"] == [-1, 0.5, 0.1]
+
+
+def test_a_file_and_its_target_column(capsys, tmp_path):
+    (tmp_path / "points.csv").write_text("weight,x,y\n3,1,2\n")
+    _, out, _ = call(capsys, str(tmp_path / "points.csv"), "--target", "weight", "--json")
+    assert json.loads(out)["minimum_norm"] == pytest.approx([0.6, 1.2])
+
+
+def test_the_page_is_saved(capsys, tmp_path):
+    code, _, err = call(capsys, "1 2 = 3", "--save", str(tmp_path / "limits.html"))
+    assert code == 0
+    assert err == f"Saved to {tmp_path / 'limits.html'}\n"
+    assert "Which solution does each optimizer pick?" in (tmp_path / "limits.html").read_text()
+
+
+def test_help_lists_every_optimizer(capsys):
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    listed = set(re.findall(r"[a-z]+(?:-[a-z]+)*", out.replace("│", " ")))
+    assert set(names()) <= listed
+
+
+def test_a_diverging_rate_is_an_answer_not_an_error(capsys):
+    code, out, err = call(capsys, "1 2 = 3", "--optimizers", "gd", "--rate", "1")
+    assert (code, err) == (0, "")
+    assert "diverged" in out
+    assert "above the stability limit 0.2" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["1 2 = 3", "--optimizers", "gd,adagard"], "There is no optimizer named 'adagard'; did you mean 'adagrad'?"),
+        (["1 2 = 3", "--start", "1 x"], "--start: 'x' is not a number."),
+        (["1 2 = 3", "--start", "1 2 3"], "w0 must have 2 values, one per column of X, but has 3."),
+        (["1 2 = 3", "--rate", "nan"], "A learning rate must be a finite number above 0, but gd has nan."),
+        (["1 2 = 3", "--steps", "0"], "steps must be an integer of at least 1, but it is 0."),
+        (["1 2 = 3", "--batch", "2"], "A batch must hold 1 to 1 examples, but momentum has 2."),
+        (["1 2 = 3", "--target", "0"], "'1 2 = 3' has its own target; a target can be chosen only for a"),
+        (["1 2 = 3", "--save", "limits.pdf"], "Cannot save to 'limits.pdf'"),
+        (["1 nan = 3"], "Row 1: 'nan' is not a finite number."),
+        (["0 0 = 3"], "X holds only zeros"),
+        (["digts"], "There is no data set named 'digts'; did you mean 'digits'?"),
+    ],
+)
+def test_mistakes_get_one_sentence_and_exit_code_two(capsys, arguments, sentence):
+    code, out, err = call(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"thalweg: {sentence}")
+    assert err.count("\n") == 1
+
+
+@contextmanager
+def interrupted_bar(what, total):
+    """A progress bar at which somebody presses Ctrl-C while the second of three runs is under way."""
+
+    def advance(done):
+        if done > total / 3:
+            signal.raise_signal(signal.SIGINT)
+
+    yield advance
+
+
+def test_ctrl_c_keeps_the_runs_that_had_ended_and_says_how_to_go_on(capsys, monkeypatch, tmp_path):
+    monkeypatch.setattr("thalweg.cli.limits.progress_bar", interrupted_bar)
+    saved = tmp_path / "limits.json"
+    code, out, err = call(capsys, "1 2 = 3", "--optimizers", "gd,sign,adam", "--save", str(saved))
+    assert code == 130
+    assert "minimum-norm solution" in out
+    assert "sign" not in out
+    assert err.endswith("Interrupted after 1 run; for the rest: --optimizers sign,adam\n")
+    assert [entry["name"] for entry in json.loads(saved.read_text())["optimizers"]] == ["gd"]
+
+
+def test_ctrl_c_before_any_run_has_ended(capsys, monkeypatch):
+    monkeypatch.setattr("thalweg.cli.limits.progress_bar", interrupted_bar)
+    code, out, err = call(capsys, "1 2 = 3", "--optimizers", "sign", "--steps", "1000")
+    assert (code, out) == (130, "")
+    assert err == "Interrupted before any run had ended; for the rest: --optimizers sign\n"
