@@ -26,7 +26,7 @@ types: .venv/developer
 # What takes minutes: the full accuracy grids, and every mutant of the textbook, which some test must notice.
 long: .venv/developer
 	$(BIN)/pytest -n auto -m long
-	$(BIN)/python tests/mutants.py
+	$(BIN)/python tests/mutants.py $(addprefix src/thalweg/textbook/, implicit_bias.py learning_rate.py unrolled.py convolution.py)
 
 bench: .venv/developer
 	for script in $(filter-out benchmarks/harness.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done

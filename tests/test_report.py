@@ -19,7 +19,18 @@ from PIL import Image
 from rich.console import Console
 
 from thalweg.errors import InputError, OutputError
-from thalweg.report import Result, Section, Table, format_cell, grey_figure, page, printable, to_json, write_text
+from thalweg.report import (
+    Result,
+    Section,
+    Table,
+    Together,
+    format_cell,
+    grey_figure,
+    page,
+    printable,
+    to_json,
+    write_text,
+)
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -175,3 +186,19 @@ def test_grey_pictures_keep_their_pixels():
     assert pixels.tolist() == [[0, 64], [128, 255]]
     assert "<b>" not in figure.layout.title.text
     assert "<i>" not in figure.layout.annotations[1].text
+
+
+def test_answers_together_show_everything_and_the_first_one_leads(tmp_path):
+    @dataclass(frozen=True)
+    class Other(Answer):
+        def to_dict(self):
+            return {"other": self.values}
+
+    both = Together((Answer("one", np.ones(1)), Other("two", np.zeros(1))))
+    assert both.to_dict() == {"name": "one", "values": np.ones(1), "other": np.zeros(1)}
+    assert [table.title for table in both.tables()] == ["one", "two"]
+    assert [figure.layout.title.text for figure in both.figures()] == ["one", "two"]
+    assert both.table().title == both.figure().layout.title.text == "one"
+    page_text = both.save(tmp_path / "both.html").read_text()
+    assert "one" in page_text
+    assert "two" in page_text

@@ -211,6 +211,37 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Together(Result):
+    """Several answers to one question, shown, saved and written as one; the first one's table and figure lead.
+
+    Args:
+        parts: the answers; their dictionaries have no key in common.
+    """
+
+    parts: tuple[Result, ...]
+
+    def table(self) -> Table:
+        """The table of the first part."""
+        return self.parts[0].table()
+
+    def figure(self) -> go.Figure:
+        """The figure of the first part."""
+        return self.parts[0].figure()
+
+    def tables(self) -> list[Table]:
+        """Every table of every part."""
+        return [table for part in self.parts for table in part.tables()]
+
+    def figures(self) -> list[go.Figure]:
+        """Every figure of every part."""
+        return [figure for part in self.parts for figure in part.figures()]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The keys of every part."""
+        return {key: value for part in self.parts for key, value in part.to_dict().items()}
+
+
+@dataclass(frozen=True)
 class Section:
     """One part of an HTML page: a heading, sentences, tables and figures, in this order; all text is escaped."""
 

@@ -84,6 +84,8 @@ def test_json_has_the_promised_keys_and_nothing_else_on_standard_output(capsys):
     answer = json.loads(out)
     assert code == 0
     assert set(answer) >= {"n", "d", "steps", "stability_rate", "best_rate", "best_loss"}
+    assert set(answer) >= {"schedule", "schedule_loss", "constant_loss", "peak"}
+    assert len(answer["schedule"]) == 3
     assert list(answer["best_rate"]) == ["1", "2", "3"]
 
 
