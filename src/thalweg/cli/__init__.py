@@ -10,7 +10,6 @@ import typer
 
 from thalweg.cli import check, demo, facts, limits, rates, size
 from thalweg.errors import ThalwegError
-from thalweg.report import printable
 
 app = typer.Typer(
     name="thalweg",
@@ -36,5 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         negative = _FORMULA if arguments[:1] == ["check"] else _INLINE_DATA
         app([f" {text}" if negative.fullmatch(text) else text for text in arguments], prog_name="thalweg")
     except ThalwegError as error:
+        from thalweg.report import printable
+
         print(f"thalweg: {printable(str(error))}", file=sys.stderr)
         sys.exit(2)

@@ -6,11 +6,12 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from thalweg.report import Result, checked_suffix
+if TYPE_CHECKING:
+    from thalweg.report import Result
 
 Json = Annotated[bool, typer.Option("--json", help="Print the answer as JSON with stable keys.")]
 Save = Annotated[
@@ -22,6 +23,8 @@ Save = Annotated[
 def check_save(save: Path | None) -> None:
     """Refuse a file that results cannot be saved to, before any work is done for it."""
     if save is not None:
+        from thalweg.report import checked_suffix
+
         checked_suffix(save)
 
 

@@ -12,10 +12,12 @@ import typer
 
 from thalweg.cli.common import progress_bar
 from thalweg.errors import InputError
-from thalweg.report import Section, Table, page, write_text
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from thalweg.implicit_bias.verdict import Limits
+    from thalweg.report import Section, Table
 
 _NETWORK = "input 112x112x3; conv3-64; maxpool; conv3-128; maxpool; conv3-256 x2; maxpool; FC-1024; FC-100"
 _RATES, _STEPS = 200, 100
@@ -30,6 +32,8 @@ def demo(
     """See thalweg answer its three questions on real data, in less than a minute."""
     if save.suffix != ".html":
         raise InputError(f"Cannot save the demo to {str(save)!r}: it is one page, so name a file that ends in .html.")
+    from thalweg.report import page, write_text
+
     screen = _Screen()
     sections: list[Section] = []
     parts: list[Callable[[_Screen], list[Section]]] = [_size, _filter, _limits, _rates]
@@ -59,17 +63,21 @@ class _Screen:
     def say(self, text: str) -> None:
         print(text, flush=True)
 
-    def show(self, thing: Any) -> None:
-        if self.is_terminal:
-            from rich.console import Console
+    def paint(self, thing: Table | Text) -> None:
+        from rich.console import Console
 
-            Console().print(thing)
+        Console().print(thing)
+
+    def show(self, table: Table) -> None:
+        if self.is_terminal:
+            self.paint(table)
         else:
-            self.say(thing.to_text() if isinstance(thing, Table) else str(thing))
+            self.say(table.to_text())
 
 
 def _size(screen: _Screen) -> list[Section]:
     import thalweg as tw
+    from thalweg.report import Section
 
     title = "What does the network cost, and what does a unit of it see?"
     screen.heading(f"1. {title}")
@@ -84,7 +92,7 @@ def _filter(screen: _Screen) -> list[Section]:
     from thalweg.cli.drawing import grey_blocks, grey_text
     from thalweg.data import photograph
     from thalweg.network.filters import convolve
-    from thalweg.report import grey_figure
+    from thalweg.report import Section, grey_figure
     from thalweg.textbook import convolution as textbook
 
     image = photograph()
@@ -96,7 +104,10 @@ def _filter(screen: _Screen) -> list[Section]:
     caption = f"The filter {kernel.tolist()} on a photograph of {size} pixels: {textbook.detects(kernel).kind}."
     checked = f"A literal loop over {_PATCH} x {_PATCH} of its pixels differs by {difference:.1e}."
     screen.say("")
-    screen.show(grey_blocks(np.abs(edges), 72) if screen.is_terminal else grey_text(np.abs(edges), 72))
+    if screen.is_terminal:
+        screen.paint(grey_blocks(np.abs(edges), 72))
+    else:
+        screen.say(grey_text(np.abs(edges), 72))
     screen.say(f"{caption}\n{checked}")
     figure = grey_figure("A filter on a photograph", {"photograph": image, "what the filter answers": np.abs(edges)})
     return [Section("What does a filter detect?", [caption, checked], figures=[figure])]
@@ -104,6 +115,7 @@ def _filter(screen: _Screen) -> list[Section]:
 
 def _limits(screen: _Screen) -> list[Section]:
     import thalweg as tw
+    from thalweg.report import Section
 
     title = "Where will the optimizer end up? X = [1 2], t = 3 has a whole line of solutions"
     screen.heading(f"2. {title}")
@@ -142,6 +154,7 @@ def _rates(screen: _Screen) -> list[Section]:
 
     import thalweg as tw
     from thalweg.learning_rate.literal import compare, literal_run
+    from thalweg.report import Section, Table
 
     data = tw.load("digits")
     problem = tw.LeastSquares(data.X, data.t)

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from thalweg.cli.common import Json, Save, check_save, progress_bar, show
-from thalweg.report import Together
 
 
 def rates(
@@ -36,6 +35,7 @@ def rates(
     """
     check_save(save)
     import thalweg as tw
+    from thalweg.report import Together
 
     source = tw.load(data, target=target)
     problem = tw.LeastSquares(source.X, source.t, l2)
