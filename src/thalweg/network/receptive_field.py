@@ -44,7 +44,7 @@ MAX_PERIOD = 1024
 """The longest pattern of phases that is followed; ordinary networks stay below 64."""
 MAX_WORK = 1_000_000
 """Steps spent on patterns of phases in one network: a second or two."""
-MAX_TERMS = 64
+MAX_TERMS = 16
 """The most terms that one tensor may need; ordinary networks need one."""
 MAX_POSITIONS = 10_000_000
 """Over how many positions clipped intervals are kept, all axes of all maps of one network together."""
@@ -358,8 +358,9 @@ class ReceptiveFields:
             with contextlib.suppress(_TooIrregularError):
                 if work > MAX_WORK and operation.kind in _WORKING:
                     raise _TooIrregularError
-                field = self._after(operation, self._fields, self._everything_unclipped)
-                work += _work(operation, field)
+                after = self._after(operation, self._fields, self._everything_unclipped)
+                work += _work(operation, after)
+                field = after
             if field is None and all(self._fields[tensor.id] is not None for tensor in operation.inputs):
                 self.lost.append(operation.name)
             if operation.kind in MERGES:
@@ -513,16 +514,22 @@ class ReceptiveFields:
 
 
 def _work(operation: Operation, field: Field[Periodic] | None) -> int:
-    """About how many steps the phases of this operation took."""
+    """About how many steps the phases and terms behind this operation take."""
     if field is None or operation.kind not in _WORKING:
         return 0
-    if all(len(interval.lo) == 1 for term in field.terms for interval in term):
-        return 0
-    for intervals in zip(*field.terms, strict=True):
-        if math.lcm(*(len(interval.lo) for interval in intervals)) > MAX_PERIOD:
-            raise _TooIrregularError
-    taps = max(operation.window.kernel) if operation.window else 1
-    return sum(len(interval.lo) * min(taps, len(interval.lo)) for term in field.terms for interval in term)
+    periods = [math.lcm(*(len(interval.lo) for interval in along)) for along in zip(*field.terms, strict=True)]
+    if max(periods, default=1) > MAX_PERIOD:
+        raise _TooIrregularError
+    work = 0
+    if max(periods, default=1) > 1:
+        taps = max(operation.window.kernel) if operation.window else 1
+        work += sum(len(interval.lo) * min(taps, len(interval.lo)) for term in field.terms for interval in term)
+    if len(field.terms) > 1:  # to look at them together: all places along one axis, all mixtures along the others
+        places = math.prod(2 * period for period in periods)
+        work += sum(
+            len(field.terms) * 2 * period * min(1 << len(field.terms), places // (2 * period)) for period in periods
+        )
+    return work
 
 
 def _windowed(term: tuple[I, ...], window: Window, units: tuple[int, ...]) -> tuple[I, ...]:

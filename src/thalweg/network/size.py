@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -450,8 +451,8 @@ def _shape(input: str | Sequence[int] | None) -> tuple[int, ...] | None:  # noqa
         except InputError:
             raise InputError(f"{input[:60]!r} is not the extents of an input; write them as '112x112x3'.") from None
     try:
-        return tuple(int(extent) for extent in input)
-    except (TypeError, ValueError):
+        return tuple(operator.index(extent) for extent in input)
+    except TypeError:
         raise InputError("The extents of the input must be whole numbers, such as (112, 112, 3).") from None
 
 

@@ -1,0 +1,92 @@
+"""`thalweg size`: tables, JSON, one unit, files, and one sentence for a mistake."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from thalweg.cli import main
+
+SPEC = "input 112x112x3; conv3-64; maxpool; conv3-128; maxpool; conv3-256 x2; maxpool; FC-1024; FC-100"
+
+
+def call(capsys, *arguments):
+    with pytest.raises(SystemExit) as left:
+        main(["size", *arguments])
+    captured = capsys.readouterr()
+    return left.value.code or 0, captured.out, captured.err
+
+
+def test_the_table_is_printed(capsys):
+    code, out, err = call(capsys, SPEC)
+    assert (code, err) == (0, "")
+    assert ["total", "1,957,988", "52,444,644", "999,407,616"] in [line.split() for line in out.splitlines()]
+    assert "connections that do not fall on zero padding" in out
+
+
+def test_json(capsys):
+    code, out, _ = call(capsys, SPEC, "--json")
+    assert code == 0
+    answer = json.loads(out)
+    assert answer["totals"]["parameters"] == 52_444_644
+    assert answer["layers"][6]["receptive_field"] == [30, 30]
+
+
+def test_one_unit(capsys):
+    code, out, _ = call(capsys, SPEC, "--unit", "conv3-256#2:0,27", "--json")
+    assert code == 0
+    assert json.loads(out) == {
+        "layer": "conv3-256",
+        "index": [0, 27],
+        "clipped": [[0, 14], [97, 111]],
+        "unclipped": [[-11, 14], [97, 122]],
+    }
+    code, out, _ = call(capsys, SPEC, "--unit", "FC-100")
+    assert code == 0
+    assert "Unit (0) of FC-100" in out
+
+
+def test_a_file_and_an_input_by_itself(capsys, tmp_path):
+    path = tmp_path / "net.txt"
+    path.write_text("conv3-64  # no input\nmaxpool\n")
+    code, out, _ = call(capsys, str(path), "--input", "56x56x3")
+    assert code == 0
+    assert "28x28x64" in out
+
+
+def test_saving(capsys, tmp_path):
+    code, _, err = call(capsys, SPEC, "--save", str(tmp_path / "size.csv"))
+    assert code == 0
+    assert "Saved to" in err
+    assert "conv3-64,112x112x64,802816,1792,21676032,3x3" in (tmp_path / "size.csv").read_text()
+
+
+def test_help_describes_the_notation(capsys):
+    code, out, _ = call(capsys, "--help")
+    assert code == 0
+    for word in ("conv3-64/2", "depthwise3", "globalavgpool", "dilation 2", "x3 repeats", "add start"):
+        assert word in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("input 9x9x3; conv3-64; maxpol",), "line 1, column 24: 'maxpol' is not a layer; did you mean 'maxpool'?"),
+        (("conv3-64",), "line 1, column 1: expected the extents of the input first"),
+        (("net.txt",), "There is no file 'net.txt'"),
+        ((SPEC, "--input", "x"), "'x' is not the extents of an input; write them as '112x112x3'."),
+        ((SPEC, "--unit", "maxpool:a"), "'maxpool:a' is not a unit; write a layer, a colon and its position"),
+        ((SPEC, "--unit", "maxpool:1,1"), "3 layers are named 'maxpool'; say which: maxpool#1 to maxpool#3."),
+        ((SPEC, "--unit", "conv3-64:1"), "Layer 'conv3-64' has no unit '1'; its units are 0..111,0..111"),
+        ((SPEC, "--save", "size.pdf"), "the suffix '.pdf' is not one of .json, .csv, .html"),
+        (("input 9x9x3; \x1b[31mconv",), "line 1, column 14: '\\x1b' has no meaning here"),
+    ],
+)
+def test_a_mistake_gets_one_sentence_and_exit_code_two(capsys, arguments, sentence):
+    code, out, err = call(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert sentence in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+    assert "\x1b" not in err
