@@ -3,8 +3,9 @@
     python tests/mutants.py src/thalweg/textbook/learning_rate.py
 
 Every change is made in a copy of the package, and the tests of the file (tests/<room>/test_<file>.py, or those named
-with --tests) run against that copy. A change is killed when a test fails or the time is up. The changes: + and -,
-* and /, < and <=, > and >= are exchanged, a minus sign or a transposition is dropped, a number n becomes n + 1.
+with --tests) run against that copy, each time in a process forked from one that has loaded pytest and nothing of ours.
+A change is killed when a test fails or the time is up. The changes: + and -, * and /, < and <=, > and >= are exchanged,
+a minus sign or a transposition is dropped, a number n becomes n + 1.
 
 Survivors are printed, and the exit code is 1, unless `equivalent_mutants.toml` lists them with a reason.
 """
@@ -13,18 +14,19 @@ from __future__ import annotations
 
 import argparse
 import ast
+import contextlib
 import copy
+import multiprocessing
 import os
 import shutil
-import subprocess
+import signal
 import sys
 import tempfile
+import time
 import tomllib
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from queue import Queue
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCE = ROOT / "src"
@@ -51,7 +53,7 @@ EXCHANGED = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One changed file: where, the line before and after, and the whole text."""
+    """One changed file: where, the changed lines before and after, and the whole text."""
 
     path: Path
     line: int
@@ -88,17 +90,17 @@ def mutants(path: Path) -> Iterator[Mutant]:
         starts.append(starts[-1] + len(line))
     nodes = [node for node in ast.walk(ast.parse(text)) if hasattr(node, "lineno")]
     for node in sorted(nodes, key=lambda node: (node.lineno, node.col_offset)):
+        first, last = starts[node.lineno - 1], starts[node.end_lineno]
+        begin, end = first + node.col_offset, starts[node.end_lineno - 1] + node.end_col_offset
         for changed in changes(node):
-            begin = starts[node.lineno - 1] + node.col_offset
-            end = starts[node.end_lineno - 1] + node.end_col_offset
-            new = ast.unparse(changed)
             # Brackets keep the rest of the expression as it was; a statement takes none.
+            new = ast.unparse(changed)
             new = new if isinstance(changed, ast.Constant | ast.Name | ast.AugAssign) else f"({new})"
             mutated = text[:begin] + new.encode() + text[end:]
-            before = " ".join(text[starts[node.lineno - 1] : starts[node.end_lineno]].decode().split())
-            last = starts[node.end_lineno] + len(mutated) - len(text)
-            after = " ".join(mutated[starts[node.lineno - 1] : last].decode().split())
-            yield Mutant(path, node.lineno, before, after, mutated.decode())
+            before, after = text[first:last], mutated[first : last + len(mutated) - len(text)]
+            yield Mutant(
+                path, node.lineno, *(" ".join(part.decode().split()) for part in (before, after)), mutated.decode()
+            )
 
 
 def tests_of(path: Path) -> Path:
@@ -107,46 +109,70 @@ def tests_of(path: Path) -> Path:
     return ROOT / "tests" / inside.parent / f"test_{inside.name}"
 
 
-def passes(tests: list[Path], copy_of_source: Path, timeout: float) -> bool:
-    """Whether the tests pass against a copy of the package."""
-    # PYTHONPATH comes before the path of an editable installation.
-    environment = os.environ | {
-        "PYTHONPATH": str(copy_of_source),
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    plugins = ["-p", "no:cacheprovider", "-p", "mutant_profile", "--hypothesis-profile=mutants"]
-    command = [sys.executable, "-m", "pytest", "-x", "-q", *plugins]
-    try:
-        finished = subprocess.run(
-            [*command, *map(str, tests)], cwd=ROOT, env=environment, capture_output=True, timeout=timeout, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return False
-    return finished.returncode == 0
+def run_pytest(tests: list[Path]) -> int:
+    """Run the tests here, in silence; pytest's exit code."""
+    import pytest
+
+    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "mutant_profile", "--hypothesis-profile=mutants"]
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        return int(pytest.main([*options, *map(str, tests)]))
 
 
-def survives(mutant: Mutant, tests: list[Path], copies: Queue[Path], timeout: float) -> bool:
-    """Whether no test notices the change."""
-    place = copies.get()
-    target = place / mutant.path.relative_to(SOURCE)
-    try:
-        target.write_text(mutant.text)
-        return passes(tests, place, timeout)
-    finally:
-        shutil.copyfile(mutant.path, target)
-        copies.put(place)
+def passes(tests: list[Path], timeout: float) -> bool:
+    """Whether the tests pass in time, in a process forked from this one."""
+    process = os.fork()
+    if process == 0:
+        code = 1
+        try:
+            code = run_pytest(tests)
+        finally:
+            os._exit(code)
+    deadline = time.monotonic() + timeout
+    while time.monotonic() < deadline:
+        finished, status = os.waitpid(process, os.WNOHANG)
+        if finished:
+            return os.waitstatus_to_exitcode(status) == 0
+        time.sleep(0.01)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return False
 
 
-def check_the_copy_is_tested(path: Path, tests: list[Path], place: Path, timeout: float) -> None:
-    """The tests must pass on an unchanged copy and fail on one whose file cannot be imported."""
+place = Path()  # a worker's copy of the package
+
+
+def prepare(folder: str) -> None:
+    """Give a worker its copy of the package, and load everything into it but the package."""
+    global place
+    place = Path(tempfile.mkdtemp(dir=folder))
+    shutil.copytree(SOURCE, place, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+    (place / "mutant_profile.py").write_text(PROFILE)
+    (place / "test_nothing.py").write_text("def test_nothing(): pass\n")
+    os.environ["OMP_NUM_THREADS"] = "1"
+    sys.dont_write_bytecode = True
+    # First on the path, and so before the path that an editable installation adds.
+    sys.path.insert(0, str(place))
+    import numpy  # noqa: F401
+
+    os.chdir(ROOT)
+    run_pytest([place / "test_nothing.py"])
+    assert "thalweg" not in sys.modules
+
+
+def survives(path: Path, text: str, tests: list[Path], timeout: float) -> bool:
+    """Whether the tests pass with `text` in the place of a file."""
     target = place / path.relative_to(SOURCE)
-    if not passes(tests, place, timeout):
-        sys.exit(f"{path}: the tests do not pass before anything is changed")
-    target.write_text("raise RuntimeError('this copy must not be importable')\n")
-    if passes(tests, place, timeout):
-        sys.exit(f"{path}: the tests do not use the changed copy of the package")
-    shutil.copyfile(path, target)
+    try:
+        target.write_text(text)
+        return passes(tests, timeout)
+    finally:
+        shutil.copyfile(path, target)
+
+
+def explained() -> set[tuple[str, str, str]]:
+    """The changes that cannot be noticed: file, line before and line after."""
+    listed = tomllib.loads(EQUIVALENT.read_text())["equivalent"]
+    return {(entry["file"], entry["before"], entry["after"]) for entry in listed}
 
 
 def main() -> None:
@@ -156,37 +182,37 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="how many test runs at a time")
     parser.add_argument("--timeout", type=float, default=60, help="seconds after which a change counts as killed")
     arguments = parser.parse_args()
-    known = {
-        (entry["file"], entry["before"], entry["after"])
-        for entry in tomllib.loads(EQUIVALENT.read_text())["equivalent"]
-    }
-    unexplained, used = 0, set()
-    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(arguments.workers) as pool:
-        copies: Queue[Path] = Queue()
-        for number in range(arguments.workers):
-            place = Path(folder) / str(number)
-            shutil.copytree(SOURCE, place, ignore=shutil.ignore_patterns("__pycache__"))
-            (place / "mutant_profile.py").write_text(PROFILE)
-            copies.put(place)
+    unexplained = 0
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        multiprocessing.get_context("fork").Pool(arguments.workers, prepare, [folder]) as pool,
+    ):
         for path in (source.resolve() for source in arguments.sources):
-            tests = arguments.tests or [tests_of(path)]
-            check_the_copy_is_tested(path, tests, place, arguments.timeout)
-            tried = list(mutants(path))
-            outcomes = pool.map(lambda m, t=tests: survives(m, t, copies, arguments.timeout), tried)
-            survivors = [mutant for mutant, survived in zip(tried, outcomes, strict=True) if survived]
-            name = str(path.relative_to(SOURCE / "thalweg"))
-            for mutant in survivors:
-                if (key := (name, mutant.before, mutant.after)) in known:
-                    used.add(key)
-                else:
-                    unexplained += 1
-                    print(
-                        f"{path.relative_to(ROOT)}:{mutant.line}\n  - {mutant.before}\n  + {mutant.after}", flush=True
-                    )
-            print(f"{name}: {len(tried)} changes, {len(survivors)} survivors", flush=True)
-            for key in sorted(entry for entry in known - used if entry[0] == name):
-                print(f"{EQUIVALENT.name} lists a change that does not survive: {key[2]}")
-    print(f"{unexplained} unexplained survivors")
+            name, tests = str(path.relative_to(SOURCE / "thalweg")), arguments.tests or [tests_of(path)]
+            known = {key for key in explained() if key[0] == name}
+
+            def outcome(text: str, path: Path = path, tests: list[Path] = tests) -> multiprocessing.pool.AsyncResult:
+                return pool.apply_async(survives, (path, text, tests, arguments.timeout))
+
+            if not outcome(path.read_text()).get():
+                sys.exit(f"{name}: the tests do not pass before anything is changed")
+            if outcome("raise RuntimeError('the tests must import this copy')\n").get():
+                sys.exit(f"{name}: the tests do not use the changed copy of the package")
+            tried = [(mutant, outcome(mutant.text)) for mutant in mutants(path)]
+            survivors = set()
+            for mutant, result in tried:
+                if result.get():
+                    survivors.add(key := (name, mutant.before, mutant.after))
+                    if key not in known:
+                        unexplained += 1
+                        print(
+                            f"{path.relative_to(ROOT)}:{mutant.line}\n  - {mutant.before}\n  + {mutant.after}",
+                            flush=True,
+                        )
+            print(f"{name}: {len(tried)} changes, {len(survivors)} survive", flush=True)
+            for _, _, after in sorted(known - survivors):
+                print(f"{EQUIVALENT.name} lists a change that is not there or does not survive: {after}")
+    print(f"{unexplained} survivors without an explanation")
     sys.exit(1 if unexplained else 0)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from thalweg.textbook import implicit_bias as book
 
-X = np.array([[1.0, 2, 0, -1], [0, 1, 1, 2], [2, 0, 1, 1]])
+X = np.array([[1.0, 2, 0, -1], [0, 1, 1, 1], [2, 0, 1, 1]])  # no two rows at right angles
 T = np.array([3.0, -1, 2])
 W0 = np.array([1.0, 0.5, -1, 2])
 ZERO = np.zeros(4)
@@ -115,8 +115,8 @@ def test_three_steps_are_the_run():
 
 
 def test_wrong_third_weights_are_the_wrong_ones_of_the_worked_answer():
-    """F1.2: from X = [[1, 2, 0, -1], ...]: Xi^T ti = (3, 6, 0, -3), Xj^T tj = (0, -1, -1, -2), by hand."""
-    first, second, x_k, t_k = np.array([3.0, 6, 0, -3]), np.array([0.0, -1, -1, -2]), X[2], 2.0
+    """F1.2: from X = [[1, 2, 0, -1], ...]: Xi^T ti = (3, 6, 0, -3), Xj^T tj = (0, -1, -1, -1), by hand."""
+    first, second, x_k, t_k = np.array([3.0, 6, 0, -3]), np.array([0.0, -1, -1, -1]), X[2], 2.0
 
     def past_k(v):
         return v - x_k * (x_k @ v)

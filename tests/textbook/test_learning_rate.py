@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from thalweg.textbook import learning_rate as book
 
-X = np.array([[1.0, 2, 0, -1], [0, 1, 1, 2], [2, 0, 1, 1]])
+X = np.array([[1.0, 2, 0, -1], [0, 1, 1, 1], [2, 0, 1, 1]])
 T = np.array([3.0, -1, 2])
 W0 = np.array([1.0, 0, -1, 2])
 TENTH = Fraction(1, 10)
@@ -218,6 +218,7 @@ def test_strict_convexity_is_a_wrong_claim():
     """F2.8, WRONG: X = [[1]], t = [1], w0 = [0]: K a = -1, yet d2L_2/d eta2 = 0 at the minimiser 1/2."""
     one = (np.array([[1.0]]), np.array([1.0]), np.array([0.0]))
     assert book.wrong_claim_strictly_convex(*one, 0.25, 2) is True
+    assert book.wrong_claim_strictly_convex(*one, 0.49, 2) is True  # 48 (1 - 2 eta)^2 = 0.0192
     assert book.wrong_claim_strictly_convex(*one, 0.5, 1) is True
     assert book.wrong_claim_strictly_convex(*one, 0.5, 2) is False
     assert exact_derivatives(*one, Fraction(1, 2), 2) == (0, 0)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from thalweg.textbook import implicit_bias, unrolled
 from thalweg.textbook.unrolled import Hyper
 
-X = np.array([[1.0, 2, 0, -1], [0, 1, 1, 2], [2, 0, 1, 1]])
+X = np.array([[1.0, 2, 0, -1], [0, 1, 1, 1], [2, 0, 1, 1]])
 T = np.array([3.0, -1, 2])
 W0 = np.array([1.0, 0.5, -1, 2])
 H = Hyper(eta=0.05, lam=0.1, delta=0.75)
@@ -202,7 +202,7 @@ def test_reversible_momentum_on_coarse_numbers_is_undone_too(scale):
     """The units only decide how far it is from the run in float64."""
     gradient, _, _, recovered = unrolled.reversible(X, T, W0, 0.02, 0.1, 9, 10, 50, scale)
     assert recovered
-    np.testing.assert_allclose(gradient, derivatives((0.02, 0.1, 0.9), 50), rtol=1000 / scale)
+    np.testing.assert_allclose(gradient, derivatives((0.02, 0.1, 0.9), 50), rtol=4000 / scale)
 
 
 def test_recovered_says_so_when_the_way_back_is_lost(monkeypatch):
@@ -230,6 +230,7 @@ def test_log10_norms_of_growing_products():
     """Diagonal matrices: the norm of a product is its largest entry; and the order of the factors counts."""
     sizes = unrolled.log10_norms([np.diag([2.0, -3.0]), np.diag([5.0, 0.5]), np.diag([1.0, 100.0])])
     np.testing.assert_allclose(sizes, np.log10([3, 10, 150]), rtol=1e-14)
+    np.testing.assert_allclose(unrolled.log10_norms([np.diag([2.0, -3.0])]), [np.log10(3)], rtol=1e-14)
     A, B = np.array([[1.0, 1.0], [0.0, 1.0]]), np.array([[0.0, 0.0], [0.0, 4.0]])
     np.testing.assert_allclose(unrolled.log10_norms([A, B])[-1], np.log10(np.linalg.norm(B @ A, 2)), rtol=1e-14)
     assert np.linalg.norm(B @ A, 2) != pytest.approx(np.linalg.norm(A @ B, 2))

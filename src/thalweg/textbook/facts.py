@@ -43,7 +43,7 @@ class Facts(Result):
             (fact.id, fact.claim, fact.computed, fact.error, "right" if fact.holds else "WRONG") for fact in self.facts
         ]
         return Table(
-            "The facts, computed and checked", ("id", "claim", "computed", "error", ""), rows, (self.verdict(),)
+            "The facts, computed and checked", ("id", "claim", "computed", "error", "verdict"), rows, (self.verdict(),)
         )
 
     def verdict(self) -> str:
@@ -61,8 +61,8 @@ class Facts(Result):
 
     def steps_table(self) -> Table:
         """The facts line by line: what is computed and what comes out."""
-        rows = [(fact.id, step.what, step.value) for fact in self.facts for step in fact.steps]
-        return Table("Step by step", ("id", "what", "value"), rows)
+        rows = [(step.what, step.value) for fact in self.facts for step in fact.steps]
+        return Table("Step by step", ("what", "value"), rows)
 
     def tables(self) -> list[Table]:
         """The facts; for one alone also its steps; and the wrong versions, where there are any."""

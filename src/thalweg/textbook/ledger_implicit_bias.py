@@ -148,7 +148,7 @@ def f1_3() -> Fact:
         "F1.3",
         "From w0 = 0 the limit is the minimum-norm solution X^T (X X^T)^-1 t; from any w0 it is w0 + X^+ (t - X w0), "
         "the solution nearest to w0",
-        f"w* = {show(shortest)}",
+        f"w* = {show(shortest.round(4))}",
         largest_difference(
             (shortest, lstsq),
             (from_zero, shortest),
@@ -189,7 +189,7 @@ def f1_4() -> Fact:
         "F1.4",
         "Momentum with 2 eta/b = 1 gives s2 = (delta I - Xj^T Xj) Xi^T ti + Xj^T tj and "
         "w2 = ((1 + delta) I - Xj^T Xj) Xi^T ti + Xj^T tj; it stays in the row space, so the limit is still w*",
-        f"w2 = {show(w2)}, limit {show(heavy[-1])}",
+        f"w2 = {show(w2)}, limit {show(heavy[-1].round(4))}",
         max(
             largest_difference((s2, exact_s2), (w2, exact_w2), (heavy[-1], limit), (nesterov[-1], limit)),
             outside(X, heavy[1:]),
