@@ -123,6 +123,7 @@ def test_a_unit_that_sees_nothing_says_so():
         ("conv3-64", (0,), "Layer 'conv3-64' has no unit '0'; its units are 0..111,0..111"),
         ("conv3-64", (0, 112), "Layer 'conv3-64' has no unit '0,112'; its units are 0..111,0..111"),
         ("conv3-64", (-1, 0), "Layer 'conv3-64' has no unit '-1,0'"),
+        ("conv3-64", (0.5, 0), "The position of a unit of 'conv3-64' must be whole numbers."),
         ("FC-100", (100,), "Layer 'FC-100' has no unit '100'; its units are 0..99"),
         (9, (0, 0), "There is no layer 9; the network has 9, counted from 0."),
     ],
@@ -159,7 +160,7 @@ def test_a_mistake_in_a_file_is_placed(tmp_path):
         (3, None, "Cannot read a network from a value of type 'int'; give a spec such as"),
         (None, None, "Cannot read a network from a value of type 'NoneType'"),
         ("", None, "line 1, column 1: expected a layer"),
-        ("nets/vgg.txt", None, "There is no file 'nets/vgg.txt'; name a text file that holds a spec"),
+        ("nets/vgg.txt", None, "There is no file 'nets/vgg.txt'; name a text file with a spec"),
         ("conv3-4", "12", "'conv3-4' slides over positions, but its input is a vector of 12 units"),
         ("conv3-4", "big", "'big' is not the extents of an input; write them as '112x112x3'."),
         ("conv3-4", ("a", 1), "The extents of the input must be whole numbers, such as (112, 112, 3)."),
@@ -186,8 +187,8 @@ def test_files_that_cannot_be_read(tmp_path):
     large.write_text("relu;" * 100_000)
     for path, sentence in (
         (binary, "it is not UTF-8 text"),
-        (tmp_path, "it is a folder"),
-        (tmp_path / "absent", "there is no such file"),
+        (tmp_path, "Is a directory"),
+        (tmp_path / "absent", "No such file or directory"),
         (large, "at most 200,000 are read"),
     ):
         with pytest.raises(InputError, match=sentence):
@@ -203,10 +204,9 @@ def test_phases_frozen_weights_gates_and_crooked_branches_are_noted():
         .table()
         .notes
     )
-    assert "228 parameters are trained" not in notes  # what is counted follows below
     trained = 4 * 4 * 9 + 4 + 4 * 4 * 4 + 4 + 16 * 16 + 4 + 8 + 16 + 4
     assert f"{trained:,} parameters are trained, 76 are frozen." in notes
-    assert "here: what a unit sees depends on its position, in turns of 2." in notes
+    assert "What a unit sees depends on its position in here." in notes
     assert "From groupnorm 2 on, a gate or a normalisation also depends on the whole image" in notes
     assert "joined: its branches are centred" in notes
     assert "positions apart along the height" in notes

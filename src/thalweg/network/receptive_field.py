@@ -13,10 +13,10 @@ There are two such intervals, and the same rules give both:
 * **clipped**: only the positions that exist are followed, padding at every layer on the way left out. This is what the
   unit really depends on: the ends of the non-zero gradient of a network whose weights are all positive.
 
-The axes are independent as long as every unit sees something. Where units see nothing (gaps of a transposed
-convolution, or padding wider than the window after it), a unit that is dead along one axis is dead altogether, and the
-union of two branches with different dead units is no longer a product of intervals: we then keep it as a sum of
-several terms, so that the answer stays exact.
+A unit is a position with all its channels. The axes are independent as long as every unit sees something. Where units
+see nothing (gaps of a transposed convolution, or padding wider than the window after it), a unit that is dead along
+one axis is dead altogether, and the union of two branches with different dead units is no longer a product of
+intervals: we then keep it as several terms, so that the answer stays exact.
 
 After A. Araujo, W. Norris and J. Sim, "Computing receptive fields of convolutional neural networks", Distill 2019,
 whose closed form for aligned chains this extends to phases, misaligned branches and borders.
@@ -53,7 +53,8 @@ Ends = tuple[int, int]
 """The first and the last input position."""
 
 
-_WORKING = WINDOWED | MERGES
+_COSTLY = WINDOWED | MERGES  # the operations whose phases and terms take work
+_NEVER = 1 << 62  # the first position of a unit that sees nothing, and minus its last
 
 
 class _TooIrregularError(Exception):
@@ -233,9 +234,6 @@ class Listed:
         return Listed(np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi))
 
 
-_NEVER = 1 << 62
-
-
 def _over_taps(
     values: Integers,
     firsts: Integers,
@@ -262,11 +260,11 @@ def _over_taps(
         width *= 2
 
 
-I = TypeVar("I", Periodic, Listed)
+Intervals = TypeVar("Intervals", Periodic, Listed)
 
 
 @dataclass(frozen=True, slots=True)
-class Field(Generic[I]):
+class Field(Generic[Intervals]):
     """What the units of one tensor see: the union of terms, each a product of intervals over the axes of the input.
 
     Args:
@@ -276,7 +274,7 @@ class Field(Generic[I]):
         layout: for a flattened map the map it was, by whose positions the intervals are indexed.
     """
 
-    terms: tuple[tuple[I, ...], ...]
+    terms: tuple[tuple[Intervals, ...], ...]
     gated: bool = False
     layout: Tensor | None = None
 
@@ -356,7 +354,7 @@ class ReceptiveFields:
         for operation in graph.operations:
             field = None
             with contextlib.suppress(_TooIrregularError):
-                if work > MAX_WORK and operation.kind in _WORKING:
+                if work > MAX_WORK and operation.kind in _COSTLY:
                     raise _TooIrregularError
                 after = self._after(operation, self._fields, self._everything_unclipped)
                 work += _work(operation, after)
@@ -421,9 +419,9 @@ class ReceptiveFields:
     def _after(
         self,
         operation: Operation,
-        fields: Mapping[int, Field[I] | None],
-        everything: Callable[[Field[I] | None], tuple[tuple[I, ...], ...]],
-    ) -> Field[I] | None:
+        fields: Mapping[int, Field[Intervals] | None],
+        everything: Callable[[Field[Intervals] | None], tuple[tuple[Intervals, ...], ...]],
+    ) -> Field[Intervals] | None:
         """The field behind an operation: the rules, the same for clipped and unclipped intervals."""
         kind, source, output = operation.kind, operation.input, operation.output
         if kind in (Kind.LINEAR, Kind.GLOBAL_POOL):
@@ -446,7 +444,7 @@ class ReceptiveFields:
             return Field(field.terms, gated=True, layout=field.layout)
         return field
 
-    def _merged(self, operation: Operation, fields: list[Field[I]]) -> Field[I] | None:
+    def _merged(self, operation: Operation, fields: list[Field[Intervals]]) -> Field[Intervals] | None:
         layouts = {field.layout.shape if field.layout else None for field in fields}
         if len(layouts) > 1 or (layouts != {None} and operation.kind is Kind.CONCATENATE):
             return None
@@ -458,7 +456,7 @@ class ReceptiveFields:
             if local and len(local) < len(chosen):
                 chosen, gated = local, True
         extents = operation.output.extents
-        terms: list[tuple[I, ...]] = []
+        terms: list[tuple[Intervals, ...]] = []
         for tensor, field in chosen:
             for term in field.terms:
                 own = tensor.extents or (1,) * len(extents)
@@ -472,13 +470,13 @@ class ReceptiveFields:
                 )
         return Field(_simplified(terms), gated, fields[0].layout)
 
-    def _flattened(self, field: Field[I], source: Tensor) -> Field[I]:
+    def _flattened(self, field: Field[Intervals], source: Tensor) -> Field[Intervals]:
         if max(source.extents, default=1) > 1:
             return Field(field.terms, field.gated, field.layout or source)
         terms = tuple(tuple(interval.spread(1) for interval in term) for term in field.terms)
         return Field(terms, field.gated, field.layout)
 
-    def _reshaped(self, field: Field[I], source: Tensor, output: Tensor) -> Field[I] | None:
+    def _reshaped(self, field: Field[Intervals], source: Tensor, output: Tensor) -> Field[Intervals] | None:
         if field.layout is not None or source.spatial:
             before = field.layout or source
             same = (before.shape, before.spatial) == (output.shape, output.spatial)
@@ -515,7 +513,7 @@ class ReceptiveFields:
 
 def _work(operation: Operation, field: Field[Periodic] | None) -> int:
     """About how many steps the phases and terms behind this operation take."""
-    if field is None or operation.kind not in _WORKING:
+    if field is None or operation.kind not in _COSTLY:
         return 0
     periods = [math.lcm(*(len(interval.lo) for interval in along)) for along in zip(*field.terms, strict=True)]
     if max(periods, default=1) > MAX_PERIOD:
@@ -532,9 +530,11 @@ def _work(operation: Operation, field: Field[Periodic] | None) -> int:
     return work
 
 
-def _windowed(term: tuple[I, ...], window: Window, units: tuple[int, ...]) -> tuple[I, ...]:
-    result: list[I] = []
-    known: dict[tuple[int, ...], I] = {}  # square windows on square inputs: one axis is worked out, the others copy it
+def _windowed(term: tuple[Intervals, ...], window: Window, units: tuple[int, ...]) -> tuple[Intervals, ...]:
+    result: list[Intervals] = []
+    known: dict[
+        tuple[int, ...], Intervals
+    ] = {}  # square windows on square inputs: one axis is worked out, the others copy it
     for axis, interval in enumerate(term):
         kernel, stride, dilation, low = (
             each[axis] for each in (window.kernel, window.stride, window.dilation, window.low)
@@ -547,9 +547,9 @@ def _windowed(term: tuple[I, ...], window: Window, units: tuple[int, ...]) -> tu
     return tuple(result)
 
 
-def _simplified(terms: Iterable[tuple[I, ...]]) -> tuple[tuple[I, ...], ...]:
+def _simplified(terms: Iterable[tuple[Intervals, ...]]) -> tuple[tuple[Intervals, ...], ...]:
     """The same union in fewer terms, without those that see nothing."""
-    kept: list[tuple[I, ...]] = []
+    kept: list[tuple[Intervals, ...]] = []
     for term in terms:
         if any(interval.nowhere for interval in term):
             continue
@@ -567,7 +567,7 @@ def _simplified(terms: Iterable[tuple[I, ...]]) -> tuple[tuple[I, ...], ...]:
     return tuple(kept)
 
 
-def _union(one: tuple[I, ...], other: tuple[I, ...]) -> tuple[I, ...] | None:
+def _union(one: tuple[Intervals, ...], other: tuple[Intervals, ...]) -> tuple[Intervals, ...] | None:
     """Both terms as one, where that is exact: they differ along one axis only, or the same units see something."""
     differ = [(mine, theirs) for mine, theirs in zip(one, other, strict=True) if mine is not theirs and mine != theirs]
     if not all(mine.parallel(theirs) for mine, theirs in differ):

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _AXIS_NAMES = {1: ("position",), 2: ("height", "width")}
 _EVERYTHING = "all"
+_MOST_NOTES = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,10 @@ class Size(Result):
         """
         place = self._place(layer)
         row, tensor = self.layers[place], self._graph.operations[place].output
-        where = tuple(index) or ((0,) if not tensor.spatial else ())
+        try:
+            where = tuple(operator.index(unit) for unit in index) or ((0,) if not tensor.spatial else ())
+        except TypeError:
+            raise InputError(f"The position of a unit of {row.name!r} must be whole numbers.") from None
         extents = tensor.extents if tensor.spatial else (tensor.size,)
         if len(where) != len(extents) or not all(0 <= unit < n for unit, n in zip(where, extents, strict=True)):
             ranges = ",".join(f"0..{extent - 1}" for extent in extents)
@@ -202,12 +206,13 @@ class Size(Result):
         if self.totals.trainable != self.totals.parameters:
             frozen = self.totals.parameters - self.totals.trainable
             notes.append(f"{self.totals.trainable:,} parameters are trained, {frozen:,} are frozen.")
-        for layer in self.layers:
-            for phases in dict.fromkeys(layer.phases or ()):
-                if phases and layer.neurons:
-                    notes.append(f"{layer.name}: what a unit sees depends on its position, in turns of {len(phases)}.")
-        notes += [f"{name}: what its units see cannot be followed." for name in dict.fromkeys(self._fields.lost)]
-        notes += [_misalignment_note(each, self._axis_name(each.axis)) for each in self.misaligned]
+        turning = [layer.name for layer in self.layers if layer.neurons and layer.phases and any(layer.phases)]
+        if turning:
+            notes.append(f"What a unit sees depends on its position in {_listed(turning)}.")
+        if self._fields.lost:
+            notes.append(f"What units see cannot be followed behind {_listed(self._fields.lost)}.")
+        crooked = [_misalignment_note(each, self._axis_name(each.axis)) for each in self.misaligned]
+        notes += list(dict.fromkeys(crooked))[:_MOST_NOTES]
         gated = next(
             (op.name for op in self._graph.operations if (seen := self._fields.of(op.output)) and seen.gated), None
         )
@@ -412,34 +417,27 @@ def _size_of(graph: Graph) -> Size:
 
 def _spec_text(model: str | os.PathLike[str]) -> str:
     """The text itself, or what the file of that name holds."""
-    if isinstance(model, str) and (not model.strip() or any(sign in model for sign in ";\n")):
+    if isinstance(model, str) and not _exists(model):
+        if Path(model[:1000]).suffix[1:].isalpha() and not any(sign in model for sign in " \t\n;"):
+            raise InputError(
+                f"There is no file {model[:200]!r}; name a text file with a spec, or write the spec itself."
+            )
         return model
-    path = Path(model)
     try:
-        if not path.is_file():
-            if isinstance(model, str) and not path.is_dir():
-                return _not_a_file(model)
-            reason = "it is a folder" if path.is_dir() else "there is no such file"
-            raise InputError(f"Cannot read {str(path)!r}: {reason}; name a text file that holds a spec.")
-        with path.open(encoding="utf-8") as stream:
+        with Path(model).open(encoding="utf-8") as stream:
             return stream.read(MAX_CHARACTERS + 1)
     except UnicodeDecodeError:
-        raise InputError(f"Cannot read {str(path)!r}: it is not UTF-8 text; name a text file with a spec.") from None
-    except (OSError, ValueError) as error:
-        if isinstance(error, InputError):
-            raise
-        if isinstance(model, str):
-            return _not_a_file(model)
-        raise InputError(f"Cannot read {str(path)!r}: {error}; name a text file that holds a spec.") from None
+        reason = "it is not UTF-8 text"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise InputError(f"Cannot read {str(model)!r}: {reason}; name a text file that holds a spec.")
 
 
-def _not_a_file(text: str) -> str:
-    """The text, unless it looks like the name of a file that is not there."""
-    if Path(text[:1000]).suffix[1:].isalpha() and not any(blank in text for blank in " \t"):
-        raise InputError(
-            f"There is no file {text[:200]!r}; name a text file that holds a spec, or write the spec itself."
-        )
-    return text
+def _exists(path: str) -> bool:
+    try:
+        return bool(path.strip()) and Path(path).exists()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False
 
 
 def _shape(input: str | Sequence[int] | None) -> tuple[int, ...] | None:  # noqa: A002
@@ -480,6 +478,13 @@ def _same(values: tuple[int | None, ...] | None) -> str:
     if not values or None in values:
         return ""
     return f"{values[0]}" if len(set(values)) == 1 else " x ".join(map(str, values))
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names with commas between them; of many the first."""
+    each = list(dict.fromkeys(names))
+    more = len(each) - _MOST_NOTES
+    return ", ".join(each[:_MOST_NOTES]) + (f" and {more} more" if more > 0 else "")
 
 
 def _misalignment_note(found: Misalignment, axis: str) -> str:

@@ -163,11 +163,11 @@ def fail(at: Token, message: str) -> NoReturn:
     raise InputError(f"line {at.line}, column {at.column}: {message}")
 
 
-def nearest(text: str, known: Iterable[str]) -> str:
+def nearest(text: str, known: Iterable[str], aliases: Iterable[str] = ()) -> str:
     """The end of a sentence: what may have been meant, or else what is known."""
     names = list(known)
-    near = difflib.get_close_matches(text[:40].lower(), names, n=1, cutoff=0.6)
-    return f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(names)}."
+    near = difflib.get_close_matches(text[:40].lower(), [*names, *aliases], n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else f"expected one of: {', '.join(names[:40])}."
 
 
 def _short(text: str) -> str:
@@ -333,8 +333,8 @@ class _Parser:
         if name in MERGING or name == "from":
             return self._branches(token, name)
         if name not in FORMS:
-            known = [*FORMS, *MERGING, "from", "input", *ALIASES]
-            fail(token, f"{_short(word)} is not a layer; {nearest(word, known)}")
+            known = ["input", *FORMS, *MERGING, "from"]
+            fail(token, f"{_short(word)} is not a layer; {nearest(word, known, ALIASES)}")
         form = FORMS[name]
         size = self._size_of_layer(token, name, form, digits)
         size_after = self._widths_after() if form.size == "width" else None
