@@ -247,6 +247,10 @@ def test_figures_and_pages(text, tmp_path):
     assert unit.save(tmp_path / "unit.html").exists()
 
 
+def test_an_endless_input_still_has_a_picture():
+    assert not size("input 1000000000x1; conv3-4").figure().data[3].x
+
+
 def test_the_picture_shows_what_the_middle_unit_sees():
     figure = size(TEXTBOOK).figure()
     fields = figure.data[3]

@@ -285,7 +285,10 @@ class Size(Result):
             tensor = self._graph.operations[place].output
             if self._fields.of(tensor) is None:
                 continue
-            ends = self.unit(place, tuple(extent // 2 for extent in tensor.extents)).clipped
+            try:
+                ends = self.unit(place, tuple(extent // 2 for extent in tensor.extents)).clipped
+            except InputError:  # too many positions to follow one by one: the other half of the picture stands
+                break
             if ends is not None:
                 lo, hi = ends[0]
                 rows.append(row)
