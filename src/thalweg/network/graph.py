@@ -84,7 +84,7 @@ class Tensor:
     @property
     def extents(self) -> tuple[int, ...]:
         """The extents of the spatial axes."""
-        return tuple(self.shape[axis] for axis in self.spatial)
+        return tuple([self.shape[axis] for axis in self.spatial])
 
     @property
     def channels(self) -> int:

@@ -334,7 +334,7 @@ class _Builder:
         return self._current.with_extents(self._id(), extents, channels)
 
     def _like_current(self) -> Tensor:
-        return replace(self._current, id=self._id())
+        return Tensor(self._id(), self._current.shape, self._current.spatial, self._current.channel)
 
     # Numbers for every axis.
 
