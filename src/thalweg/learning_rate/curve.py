@@ -30,6 +30,7 @@ from thalweg.report import Result, Table
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from thalweg.learning_rate.momentum import MomentumRates
     from thalweg.learning_rate.schedule import Schedule
 
 Array = NDArray[np.float64]
@@ -248,12 +249,23 @@ class Rates(Result):
             with np.errstate(divide="ignore", invalid="ignore"):
                 proposal = rate + slope / ((power + 1) * (curvature - slope**2 / value))
             inside = (proposal > low) & (proposal < high)
-            following = np.where(inside, proposal, np.sqrt(low * high))
-            moved, rate = np.abs(following - rate), following
+            following: Array = np.where(inside, proposal, np.sqrt(low * high))
+            moved = np.abs(following - rate)
+            rate = following
             if np.all(moved <= 2 * np.finfo(np.float64).eps * rate):
                 break
         best: Array = rate / largest
         return best
+
+    def momentum(self, kind: str = "heavy-ball") -> MomentumRates:
+        """The surface over (learning rate, momentum), from the same run: `"heavy-ball"` or `"nesterov"`.
+
+        Raises:
+            InputError: there is no such kind.
+        """
+        from thalweg.learning_rate.momentum import MomentumRates
+
+        return MomentumRates(self, kind)
 
     def _checked_steps(self, step: ArrayLike, least: int) -> NDArray[np.int64]:
         asked = np.asarray(step)
