@@ -6,10 +6,10 @@ T = 100 steps, 200 learning rates, every step: 20,000 exact losses; medians of i
 from __future__ import annotations
 
 import numpy as np
-from harness import interleaved_medians
 from scipy import sparse
 
 import thalweg as tw
+from harness import interleaved_medians
 from thalweg.report import Table
 
 STEPS = 100

@@ -128,10 +128,9 @@ _LARGEST_CONSTANT = 1000
 def _factor(outcomes: Sequence[Outcome], vocabulary: Vocabulary) -> Diagnosis | None:
     if any(outcome.counts_against and outcome.fault is not None for outcome in outcomes):
         return None
-    zeros, judged = [], []
-    for outcome in outcomes:
-        if outcome.fault is None:
-            (judged if np.any(outcome.sample.truth != 0) else zeros).append(outcome)
+    sound = [outcome for outcome in outcomes if outcome.fault is None]
+    judged = [outcome for outcome in sound if np.any(outcome.sample.truth != 0)]
+    zeros = [outcome for outcome in sound if not np.any(outcome.sample.truth != 0)]
     if not all(outcome.agrees for outcome in zeros):  # no multiple of zero is anything else
         return None
     ratios = [ratio(outcome) for outcome in judged]
