@@ -35,10 +35,10 @@ def test_the_gradient_family_ends_at_the_textbooks_nearest_solution(seed, starts
     for name in ("gd", "sgd", "minibatch", "momentum", "nesterov", "normalised"):
         formula = closed_form(problem, prepared(problem, name), w0)
         expected = textbook.nearest_solution(problem.X, problem.t, w0)
-        np.testing.assert_allclose(formula.w, expected, atol=1e-10)
+        np.testing.assert_allclose(formula.w, expected, rtol=0, atol=1e-10)
         assert formula.name == ("minimum-norm solution" if starts_at_zero else "nearest solution to the start")
     if starts_at_zero:
-        np.testing.assert_allclose(formula.w, textbook.minimum_norm(problem.X, problem.t), atol=1e-9)
+        np.testing.assert_allclose(formula.w, textbook.minimum_norm(problem.X, problem.t), rtol=0, atol=1e-9)
 
 
 @given(seed=seeds, diagonal=st.booleans())
@@ -51,9 +51,9 @@ def test_preconditioned_steps_end_at_the_textbooks_nearest_solution_in_their_nor
     w0 = generator.standard_normal(6)
     rule = Preconditioned(np.diag(P) if diagonal else P)
     expected = textbook.nearest_solution_in_norm(problem.X, problem.t, w0, P)
-    np.testing.assert_allclose(preconditioned_solution(problem, rule, w0), expected, atol=1e-9)
+    np.testing.assert_allclose(preconditioned_solution(problem, rule, w0), expected, rtol=0, atol=1e-9)
     formula = closed_form(problem, Optimizer("p", rule), w0)
-    np.testing.assert_allclose(formula.w, expected, atol=1e-9)
+    np.testing.assert_allclose(formula.w, expected, rtol=0, atol=1e-9)
     assert formula.name == "nearest in the P^-1 norm"
 
 
@@ -68,7 +68,7 @@ def test_of_all_minimisers_the_preconditioned_one_is_nearest_where_X_is_deficien
     w = preconditioned_solution(problem, Preconditioned(P), w0)
     assert problem.loss(w) == pytest.approx(problem.loss(np.linalg.lstsq(problem.X, problem.t)[0]))
     null_space = np.linalg.svd(problem.X)[2][3:]
-    np.testing.assert_allclose(null_space @ np.linalg.solve(P, w - w0), 0, atol=1e-9)
+    np.testing.assert_allclose(null_space @ np.linalg.solve(P, w - w0), 0, rtol=0, atol=1e-9)
 
 
 @given(seed=seeds, d=st.integers(1, 6))
@@ -79,7 +79,7 @@ def test_one_example_sends_coordinate_scaling_along_the_signs(seed, d):
     x[generator.random(d) < 0.3] = 0
     x[0] = -1.5
     limit = sign_solution(LeastSquares([x], [t]), w0)
-    np.testing.assert_allclose(limit, textbook.one_example_limit(x, t, w0), atol=1e-12)
+    np.testing.assert_allclose(limit, textbook.one_example_limit(x, t, w0), rtol=0, atol=1e-12)
 
 
 @pytest.mark.parametrize(("n", "p"), [(40, 0.75), (12, 0.6), (30, 0.9)])
@@ -126,8 +126,8 @@ def test_with_one_minimiser_every_full_batch_ends_there(name):
         formula = closed_form(problem, prepared(problem, name))
         assert formula.name == "only minimiser"
         H = problem.X.T @ problem.X + problem.n * problem.l2 * np.eye(2)
-        np.testing.assert_allclose(formula.w, np.linalg.solve(H, problem.X.T @ problem.t), atol=1e-12)
-        np.testing.assert_allclose(run(problem, prepared(problem, name)).w, formula.w, atol=1e-9)
+        np.testing.assert_allclose(formula.w, np.linalg.solve(H, problem.X.T @ problem.t), rtol=0, atol=1e-12)
+        np.testing.assert_allclose(run(problem, prepared(problem, name)).w, formula.w, rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("shape", [(3, 6, 3), (5, 8, 2), (4, 4, 2)])
@@ -154,4 +154,4 @@ def test_runs_along_the_signs_end_where_the_formula_says(name):
         if name != "sign":
             optimizer = dataclasses.replace(optimizer, rule=dataclasses.replace(optimizer.rule, epsilon=1e-12))
         trajectory = run(problem, optimizer)
-        np.testing.assert_allclose(trajectory.w, closed_form(problem, optimizer).w, atol=1e-9)
+        np.testing.assert_allclose(trajectory.w, closed_form(problem, optimizer).w, rtol=0, atol=1e-9)

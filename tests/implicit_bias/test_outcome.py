@@ -170,6 +170,7 @@ def test_errors_carried_along_by_a_lasting_residual_are_not_taken_for_leaving(na
 
 def test_settings_name_everything_a_run_depends_on():
     settings_ = outcome(WIDE, "adam", batch=1).settings()
-    assert set(settings_) == {"rate", "final_rate", "batch", "replacement", "b1", "b2", "epsilon", "seed"}
+    run_with = {"rate", "final_rate", "batch", "replacement", "seed", "precision"}
+    assert set(settings_) == {*run_with, "b1", "b2", "epsilon"}
     assert settings_["seed"] == 0
     assert dataclasses.is_dataclass(outcome(WIDE, "gd").trajectory.optimizer)

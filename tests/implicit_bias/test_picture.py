@@ -26,14 +26,14 @@ def test_the_plane_shows_solutions_row_space_and_runs(start):
     answer = tw.limits(ONE_EXAMPLE, ["gd", "adagrad"], start=start, rate=0.03)
     figure = answer.figure()
     shown = traces(figure)
-    np.testing.assert_allclose(points(shown["all solutions"]) @ [1, 2], 3, atol=1e-12)
+    np.testing.assert_allclose(points(shown["all solutions"]) @ [1, 2], 3, rtol=0, atol=1e-12)
     along = points(shown["row space, through the start"]) - start
-    np.testing.assert_allclose(along @ [2, -1], 0, atol=1e-12)
+    np.testing.assert_allclose(along @ [2, -1], 0, rtol=0, atol=1e-12)
     around = np.linalg.norm(points(shown["equally far from the start"]) - start, axis=1)
     np.testing.assert_allclose(around, np.linalg.norm(answer.nearest - start))
     (gd,) = (trace for name, trace in shown.items() if name.startswith("gd: "))
     np.testing.assert_allclose(points(gd)[0], start)
-    np.testing.assert_allclose(points(gd)[-1], answer.nearest, atol=1e-9)
+    np.testing.assert_allclose(points(gd)[-1], answer.nearest, rtol=0, atol=1e-9)
     assert len(gd.x) == len(answer.outcomes[0].trajectory.path)
     assert figure.layout.yaxis.scaleanchor == "x", "right angles must look right"
 

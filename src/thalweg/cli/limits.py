@@ -24,7 +24,7 @@ def limits(
         typer.Option(
             metavar="A,B,...",
             help="Which to run: gd, sgd, minibatch, minibatch-replacement, momentum, nesterov, adagrad, optax-adagrad, "
-            "rmsprop, adam, sign, normalised, preconditioned. Default: gd, sgd, momentum, adagrad.",
+            "rmsprop, adam, adamw, sign, lion, normalised, preconditioned. Default: gd, sgd, momentum, adagrad.",
         ),
     ] = None,
     steps: Annotated[
@@ -41,7 +41,7 @@ def limits(
     json: Json = False,
     save: Save = None,
 ) -> None:
-    """Which of all solutions each optimizer picks, by literal runs, with the number that proves it.
+    """Which of all solutions each optimizer picks, with the number that proves it.
 
     thalweg limits "1 2 = 3"
     thalweg limits gaussian:n=20,d=100 --optimizers gd,sgd,adam --save limits.html

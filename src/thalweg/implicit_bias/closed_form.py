@@ -13,7 +13,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from thalweg.implicit_bias.rules import AdaGrad, Adam, OptaxAdaGrad, Preconditioned, RMSProp, Sign
+from thalweg.implicit_bias.rules import (
+    AdaGrad,
+    Adam,
+    AdamW,
+    Lion,
+    OptaxAdaGrad,
+    OptaxTransformation,
+    Preconditioned,
+    RMSProp,
+    Sign,
+)
 from thalweg.implicit_bias.trajectories import Optimizer, interpolates
 from thalweg.least_squares import LeastSquares, Vector
 
@@ -44,8 +54,12 @@ def closed_form(problem: LeastSquares, optimizer: Optimizer, start: ArrayLike | 
     """
     rule, small_batches = optimizer.rule, optimizer.batch is not None and optimizer.batch < problem.n
     w0 = problem.start(start)
+    if isinstance(rule, OptaxTransformation):
+        return None
     if small_batches and not interpolates(problem):
         return None  # the batches have no solution in common, so a constant rate has no limit
+    if isinstance(rule, AdamW | Lion) and (w0.any() or _binds(problem, rule.weight_decay)):
+        return None  # the decay has a say in where they end
     if has_one_minimiser(problem):
         return ClosedForm("only minimiser", problem.minimum_norm_solution())
     if isinstance(rule, Preconditioned):
@@ -53,7 +67,7 @@ def closed_form(problem: LeastSquares, optimizer: Optimizer, start: ArrayLike | 
     if rule.keeps_row_space:
         name = "nearest solution to the start" if w0.any() else "minimum-norm solution"
         return ClosedForm(name, problem.nearest_solution(w0))
-    forgets_lengths = isinstance(rule, Sign | RMSProp | Adam) or (
+    forgets_lengths = isinstance(rule, Sign | RMSProp | Adam | Lion) or (
         isinstance(rule, AdaGrad) and not isinstance(rule, OptaxAdaGrad) and rule.accumulator == 0
     )
     if forgets_lengths and not small_batches:
@@ -61,6 +75,30 @@ def closed_form(problem: LeastSquares, optimizer: Optimizer, start: ArrayLike | 
         if along_signs is not None:
             return ClosedForm("equal steps per coordinate", along_signs)
     return None
+
+
+def _binds(problem: LeastSquares, weight_decay: float) -> bool:
+    """Whether decay keeps steps of bounded coordinates from the solutions: they never get beyond 1 / weight_decay.
+
+    Source: S. Xie, Z. Li, "Implicit Bias of AdamW: l-infinity Norm Constrained Optimization" (2024), theorem 1.1.
+    """
+    largest = max(
+        float(np.abs(w).max()) for w in (problem.minimum_norm_solution(), sign_solution(problem)) if w is not None
+    )
+    return weight_decay * largest >= 1
+
+
+def known_limits(problem: LeastSquares, start: ArrayLike | None = None) -> list[ClosedForm]:
+    """The limits by formula that a run may turn out to have reached, whatever its optimizer."""
+    w0 = problem.start(start)
+    if has_one_minimiser(problem):
+        return [ClosedForm("only minimiser", problem.minimum_norm_solution())]
+    name = "nearest solution to the start" if w0.any() else "minimum-norm solution"
+    known = [ClosedForm(name, problem.nearest_solution(w0))]
+    along_signs = sign_solution(problem, w0)
+    if along_signs is not None:
+        known.append(ClosedForm("equal steps per coordinate", along_signs))
+    return known
 
 
 def has_one_minimiser(problem: LeastSquares) -> bool:

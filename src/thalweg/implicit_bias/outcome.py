@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.implicit_bias.closed_form import ClosedForm, closed_form, has_one_minimiser
-from thalweg.implicit_bias.rules import Gradient
+from thalweg.implicit_bias.closed_form import ClosedForm, closed_form, has_one_minimiser, known_limits
+from thalweg.implicit_bias.rules import Gradient, OptaxTransformation
 from thalweg.implicit_bias.trajectories import Trajectory, curvature, interpolates, precision
 from thalweg.least_squares import LeastSquares, Vector
 
-_EPS = float(np.finfo(np.float64).eps)
 _INSIDE = 30.0  # LAPACK's threshold for "nothing but rounding" in its own tests
 
 
@@ -40,15 +39,17 @@ class Outcome:
     Attributes:
         trajectory: the run.
         verdict: where it ended.
-        row_space_ratio: the distance of `w - w0` from the row space of X, divided by its norm, X's machine epsilon and
-            the larger of n and d: below 30 there is nothing but rounding in it, as in LAPACK's test `dqrt14`. Where no
-            weights fit every example, what rounding in X can have moved over the run counts with the norm. None where
-            X has rank d and the row space is everything, and where nothing moved or all diverged.
+        row_space_ratio: the distance of `w - w0` from the row space of X, divided by its norm, the machine epsilon (of
+            X or of the run, whichever is larger) and the larger of n and d: below 30 there is nothing but rounding in
+            it, as in LAPACK's test `dqrt14`. Where no weights fit every example, what rounding in X can have moved over
+            the run counts with the norm. None where X has rank d and the row space is everything, and where nothing
+            moved or all diverged.
         norm_ratio: `||w - w0||` divided by that of the nearest minimiser: 1 is the shortest way. None where the
             start is a minimiser, or the run diverged.
         distance_to_nearest: `||w - w_nearest||` from the minimiser nearest to the start; None where it diverged.
         distance_to_minimum_norm: the same from the minimiser of least norm; equal where the start is zero.
-        closed_form: the limit that a formula predicts, where one is known.
+        closed_form: the limit that a formula predicts, where one is known; for an Optax transformation, of which
+            nothing is known, the one that the run has reached, if any.
         distance_to_closed_form: `||w - w_formula||`.
         stability_limit: the rate above which the run diverges for certain with the full batch; with smaller batches
             the rate below which no step moves away from a common solution. None where there is no such rate.
@@ -76,7 +77,8 @@ class Outcome:
 
     def settings(self) -> dict[str, Any]:
         """Everything the run depended on, by name."""
-        return {**self.trajectory.optimizer.settings(), "seed": self.trajectory.seed}
+        run = self.trajectory
+        return {**run.optimizer.settings(), "seed": run.seed, "precision": run.precision}
 
 
 def judged(problem: LeastSquares, trajectory: Trajectory) -> Outcome:
@@ -88,6 +90,8 @@ def judged(problem: LeastSquares, trajectory: Trajectory) -> Outcome:
     optimizer, w0, w = trajectory.optimizer, trajectory.w0, trajectory.w
     full_batch = optimizer.batch is None
     formula = closed_form(problem, optimizer, w0)
+    if isinstance(optimizer.rule, OptaxTransformation) and trajectory.ended != "overflow":
+        formula = _reached(problem, trajectory)
     known = optimizer.rule.stability_limit(curvature(problem, optimizer))
     above_limit = full_batch and known is not None and optimizer.rate is not None and optimizer.rate > known
     stability_limit = known if full_batch or isinstance(optimizer.rule, Gradient) else None
@@ -99,10 +103,11 @@ def judged(problem: LeastSquares, trajectory: Trajectory) -> Outcome:
     needed = float(np.linalg.norm(nearest - w0))
     ratio = None
     if moved > 0 and not has_one_minimiser(problem):
-        rounding = precision(problem) * max(problem.n, problem.d) * (moved + _moved_by_rounding(problem, trajectory))
+        eps = max(precision(problem), trajectory.eps)
+        rounding = eps * max(problem.n, problem.d) * (moved + _moved_by_rounding(problem, trajectory))
         ratio = problem.row_space_distance(w - w0) / rounding
     left_to_go = float(np.linalg.norm(problem.nearest_solution(w) - w))
-    converged = left_to_go <= math.sqrt(_EPS) * max(moved, needed)
+    converged = left_to_go <= math.sqrt(trajectory.eps) * max(moved, needed)
     return Outcome(
         trajectory=trajectory,
         verdict=_verdict(problem, trajectory, converged, ratio),
@@ -116,6 +121,14 @@ def judged(problem: LeastSquares, trajectory: Trajectory) -> Outcome:
     )
 
 
+def _reached(problem: LeastSquares, trajectory: Trajectory) -> ClosedForm | None:
+    """The first of the known limits that a run has come to as near as a verdict asks for; None for none of them."""
+    w0, w = trajectory.w0, trajectory.w
+    near = math.sqrt(trajectory.eps) * float(np.linalg.norm(w - w0))
+    reached = (known for known in known_limits(problem, w0) if float(np.linalg.norm(w - known.w)) <= near)
+    return next(reached, None)
+
+
 def _moved_by_rounding(problem: LeastSquares, trajectory: Trajectory) -> float:
     """How far relative errors of size 1 in X can have moved the weights over the run, beyond the way that they went.
 
@@ -125,16 +138,15 @@ def _moved_by_rounding(problem: LeastSquares, trajectory: Trajectory) -> float:
     if interpolates(problem):
         return 0.0
     optimizer = trajectory.optimizer
-    assert optimizer.rate is not None, "a run has a rate"
     steepest = curvature(problem, optimizer)
     largest, smallest = problem.singular_values[[0, -1]]
-    gain = optimizer.rule.error_gain(optimizer.rate, steepest, 2 * smallest**2 / problem.n)
+    gain = optimizer.rule.error_gain(optimizer.rate or 0.0, steepest, 2 * smallest**2 / problem.n)
     error = steepest * float(np.linalg.norm(problem.residual(problem.minimum_norm_solution()))) / largest
     return float(trajectory.steps * gain * error)
 
 
 def _verdict(problem: LeastSquares, trajectory: Trajectory, converged: bool, ratio: float | None) -> Verdict:
-    if trajectory.steps == 0:
+    if trajectory.steps == 0 and trajectory.ended == "settled":
         return Verdict.ALREADY
     if has_one_minimiser(problem):
         if not converged:

@@ -1,5 +1,7 @@
 """Update rules: how each optimizer turns a gradient into the direction of its next step.
 
+Each rule is written once, for whatever arrays it is given: NumPy's in literal runs, JAX's in compiled ones.
+
 >>> import numpy as np
 >>> AdaGrad(epsilon=0).direction(np.array([-6.0, -12.0]), (np.zeros(2),))[0].tolist()
 [-1.0, -1.0]
@@ -7,6 +9,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias
@@ -36,15 +39,20 @@ class Scale(NamedTuple):
     full_batch: bool
 
 
+def _namespace(array: Any) -> Any:
+    """NumPy or JAX's NumPy, whichever made the array."""
+    return array.__array_namespace__()
+
+
 @dataclass(frozen=True)
 class Rule:
     """How gradients become directions: `w <- w - rate * direction`, from a state that starts as zeros.
 
     Its fields are its settings. `keeps_row_space` says whether every direction is a combination of the gradients
-    seen so far, so that the run cannot leave `w0 +` the row space of X.
+    seen so far, so that the run cannot leave `w0 +` the row space of X; None where that is not known.
     """
 
-    keeps_row_space: ClassVar[bool] = True
+    keeps_row_space: ClassVar[bool | None] = True
 
     def begin(self, d: int) -> State:
         """The state before the first step."""
@@ -53,6 +61,14 @@ class Rule:
     def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
         """The direction of the next step `(d,)`, and the state after it."""
         raise NotImplementedError
+
+    def direction_at(self, w: Vector, gradient: Vector, state: State) -> tuple[Vector, State]:
+        """The direction of the next step from the weights w; most rules look at the gradient only."""
+        return self.direction(gradient, state)
+
+    def settings(self) -> dict[str, Any]:
+        """What the rule depends on, by name."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
 
     def stability_limit(self, curvature: float) -> float | None:
         """The constant rate above which full-batch steps diverge; None where there is no such rate."""
@@ -135,8 +151,9 @@ class Normalised(Rule):
 
     def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
         """`g / ||g||`."""
-        length = np.linalg.norm(gradient)
-        return gradient / length if length > 0 else gradient, state
+        xp = _namespace(gradient)
+        length = xp.sqrt(gradient @ gradient)
+        return gradient / xp.where(length > 0, length, 1.0), state
 
     def default_rate(self, scale: Scale) -> float:
         """A tenth of the way to the nearest minimiser."""
@@ -211,7 +228,7 @@ class Sign(_PerCoordinate):
 
     def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
         """`sign(g)`."""
-        return np.sign(gradient), state
+        return _namespace(gradient).sign(gradient), state
 
 
 @dataclass(frozen=True)
@@ -232,7 +249,7 @@ class AdaGrad(_PerCoordinate):
         """`g / (sqrt(G) + epsilon)`."""
         (G,) = state
         G = G + gradient * gradient
-        return gradient / (np.sqrt(G) + self.epsilon), (G,)
+        return gradient / (_namespace(G).sqrt(G) + self.epsilon), (G,)
 
     def default_rate(self, scale: Scale) -> float:
         """The way to the nearest minimiser, spread evenly over the coordinates: the first step is as long as it."""
@@ -253,7 +270,7 @@ class OptaxAdaGrad(AdaGrad):
         """`g / sqrt(G + epsilon)`."""
         (G,) = state
         G = G + gradient * gradient
-        return gradient / np.sqrt(G + self.epsilon), (G,)
+        return gradient / _namespace(G).sqrt(G + self.epsilon), (G,)
 
 
 @dataclass(frozen=True)
@@ -271,7 +288,7 @@ class RMSProp(_PerCoordinate):
         """`g / (sqrt(G) + epsilon)`."""
         (G,) = state
         G = self.decay * G + (1 - self.decay) * gradient * gradient
-        return gradient / (np.sqrt(G) + self.epsilon), (G,)
+        return gradient / (_namespace(G).sqrt(G) + self.epsilon), (G,)
 
 
 @dataclass(frozen=True)
@@ -286,15 +303,94 @@ class Adam(_PerCoordinate):
     epsilon: float = 1e-8
 
     def begin(self, d: int) -> State:
-        """`m = v = 0`, and the number of steps done."""
-        return np.zeros(d), np.zeros(d), 0
+        """`m = v = 0`, and the powers of b1 and b2, which are cheaper to carry along than to compute."""
+        return np.zeros(d), np.zeros(d), 1.0, 1.0
 
     def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
         """`m_hat / (sqrt(v_hat) + epsilon)`."""
-        m, v, count = state
-        count += 1
+        m, v, b1_power, b2_power = state
+        b1_power, b2_power = b1_power * self.b1, b2_power * self.b2
         m = self.b1 * m + (1 - self.b1) * gradient
         v = self.b2 * v + (1 - self.b2) * gradient * gradient
-        m_hat = m / (1 - self.b1**count)
-        v_hat = v / (1 - self.b2**count)
-        return m_hat / (np.sqrt(v_hat) + self.epsilon), (m, v, count)
+        m_hat = m / (1 - b1_power)
+        v_hat = v / (1 - b2_power)
+        return m_hat / (_namespace(v_hat).sqrt(v_hat) + self.epsilon), (m, v, b1_power, b2_power)
+
+
+@dataclass(frozen=True)
+class AdamW(Adam):
+    """Adam, and apart from it `weight_decay w` in every direction; the decay is Optax's default.
+
+    Source: I. Loshchilov, F. Hutter, "Decoupled Weight Decay Regularization" (2019), algorithm 2.
+    """
+
+    weight_decay: float = 1e-4
+
+    def direction_at(self, w: Vector, gradient: Vector, state: State) -> tuple[Vector, State]:
+        """Adam's direction `+ weight_decay w`."""
+        direction, after = self.direction(gradient, state)
+        return direction + self.weight_decay * w, after
+
+    def default_rate(self, scale: Scale) -> float:
+        """As for the other methods per coordinate, but no more than a tenth of the weights decays in a step."""
+        rate = super().default_rate(scale)
+        return min(rate, 0.1 / self.weight_decay) if self.weight_decay > 0 else rate
+
+
+@dataclass(frozen=True)
+class Lion(_PerCoordinate):
+    """The sign of `b1 m + (1 - b1) g`, then `m <- b2 m + (1 - b2) g`; and `weight_decay w`; defaults are Optax's.
+
+    Source: X. Chen et al., "Symbolic Discovery of Optimization Algorithms" (2023), program 1.
+    """
+
+    b1: float = 0.9
+    b2: float = 0.99
+    weight_decay: float = 1e-3
+
+    def begin(self, d: int) -> State:
+        """`m = 0`."""
+        return (np.zeros(d),)
+
+    def direction(self, gradient: Vector, state: State) -> tuple[Vector, State]:
+        """`sign(b1 m + (1 - b1) g)`."""
+        (m,) = state
+        direction = _namespace(gradient).sign(self.b1 * m + (1 - self.b1) * gradient)
+        return direction, (self.b2 * m + (1 - self.b2) * gradient,)
+
+    def direction_at(self, w: Vector, gradient: Vector, state: State) -> tuple[Vector, State]:
+        """`sign(b1 m + (1 - b1) g) + weight_decay w`."""
+        direction, after = self.direction(gradient, state)
+        return direction + self.weight_decay * w, after
+
+    def default_rate(self, scale: Scale) -> float:
+        """As for the other methods per coordinate, but no more than a tenth of the weights decays in a step."""
+        rate = super().default_rate(scale)
+        return min(rate, 0.1 / self.weight_decay) if self.weight_decay > 0 else rate
+
+
+@dataclass(frozen=True)
+class OptaxTransformation(Rule):
+    """Any Optax transformation, as it is: its rate and its schedule are its own.
+
+    Args:
+        transformation: an `optax.GradientTransformation`.
+    """
+
+    transformation: Any
+    keeps_row_space: ClassVar[bool | None] = None
+
+    def begin(self, d: int) -> State:
+        """The transformation's own state, in JAX's default precision."""
+        import jax.numpy as jnp
+
+        return (self.transformation.init(jnp.zeros(d)),)
+
+    def direction_at(self, w: Vector, gradient: Vector, state: State) -> tuple[Vector, State]:
+        """Minus what the transformation would add to the weights."""
+        update, after = self.transformation.update(gradient, state[0], w)
+        return -update, (after,)
+
+    def settings(self) -> dict[str, Any]:
+        """That it is the caller's own."""
+        return {"transformation": "as given"}

@@ -14,10 +14,11 @@ run with; `run` runs it. Nothing is compiled or fused, so that what a run shows 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,11 +27,14 @@ from thalweg.errors import InputError, unknown_name
 from thalweg.implicit_bias.rules import (
     AdaGrad,
     Adam,
+    AdamW,
     Gradient,
     HeavyBall,
+    Lion,
     Nesterov,
     Normalised,
     OptaxAdaGrad,
+    OptaxTransformation,
     Preconditioned,
     RMSProp,
     Rule,
@@ -40,7 +44,12 @@ from thalweg.implicit_bias.rules import (
 from thalweg.least_squares import LeastSquares, Vector
 
 _EPS = float(np.finfo(np.float64).eps)
+_DRAWN_AT_ONCE = 100  # batches
 _STANDSTILL = 10  # looks without a change that count as an end
+
+
+Precision: TypeAlias = Literal["float64", "float32"]
+End: TypeAlias = Literal["settled", "budget", "overflow", "interrupted"]
 
 
 @dataclass(frozen=True)
@@ -50,7 +59,8 @@ class Optimizer:
     Args:
         name: what tables call it.
         rule: the update rule with its settings.
-        rate: the learning rate of the first step; None for the rule's default on the problem at hand.
+        rate: the learning rate of the first step; None for the rule's default on the problem at hand, and for an Optax
+            transformation, which has its own.
         final_rate: the last step's rate as a share of the first's, approached geometrically over the budget of
             steps. 1 is a constant rate; the methods whose steps do not shrink with the gradient need less.
         batch: how many examples a step sees; None for all.
@@ -72,7 +82,7 @@ class Optimizer:
             "final_rate": self.final_rate,
             "batch": self.batch,
             "replacement": self.replacement,
-            **{field.name: getattr(self.rule, field.name) for field in dataclasses.fields(self.rule)},
+            **self.rule.settings(),
         }
 
 
@@ -88,7 +98,9 @@ OPTIMIZERS = {
     "optax-adagrad": Optimizer("optax-adagrad", OptaxAdaGrad()),
     "rmsprop": Optimizer("rmsprop", RMSProp(), final_rate=1e-12),
     "adam": Optimizer("adam", Adam(), final_rate=1e-8),
+    "adamw": Optimizer("adamw", AdamW(), final_rate=1e-8),
     "sign": Optimizer("sign", Sign(), final_rate=1e-12),
+    "lion": Optimizer("lion", Lion(), final_rate=1e-12),
     "normalised": Optimizer("normalised", Normalised(), final_rate=1e-12),
 }
 
@@ -126,6 +138,8 @@ def prepared(
         raise InputError(f"A batch must hold 1 to {problem.n} examples, but {optimizer.name} has {optimizer.batch}.")
     if isinstance(optimizer.rule, Preconditioned) and len(optimizer.rule.P) != problem.d:
         raise InputError(f"P must have {problem.d} rows, one per column of X, but has {len(optimizer.rule.P)}.")
+    if isinstance(optimizer.rule, OptaxTransformation):
+        return optimizer
     if optimizer.rate is None:
         w0 = problem.start(start)
         distance = float(np.linalg.norm(problem.nearest_solution(w0) - w0)) or 1.0
@@ -186,10 +200,11 @@ class Trajectory:
         w: the last weights, `(d,)`.
         steps: how many steps were taken.
         ended: why: `"settled"`, what is left is rounding; `"budget"`, no step was left; `"overflow"`, the loss is not
-            a finite number any more.
+            a finite number any more; `"interrupted"`, somebody pressed Ctrl-C.
         loss_steps: the steps at which the loss was noted, `(k,)`: dense at first, then one in a hundred.
         losses: the loss at them, `(k,)`.
         path: for d = 2 the weights at them, `(k, 2)`.
+        precision: the arithmetic that it was run in.
     """
 
     optimizer: Optimizer
@@ -197,10 +212,16 @@ class Trajectory:
     w0: Vector
     w: Vector
     steps: int
-    ended: Literal["settled", "budget", "overflow"]
+    ended: End
     loss_steps: NDArray[np.int64]
     losses: Vector
     path: NDArray[np.float64] | None
+    precision: Precision = "float64"
+
+    @property
+    def eps(self) -> float:
+        """The machine epsilon of the arithmetic that it was run in."""
+        return float(np.finfo(self.precision).eps)
 
     @property
     def loss(self) -> float:
@@ -229,13 +250,13 @@ def run(
     """
     assert optimizer.rate is not None, "an optimizer is prepared before it is run"
     rule, decay = optimizer.rule, optimizer.final_rate ** (1 / steps)
-    settled = _Settled(problem, optimizer)
+    settled = Settled(problem, optimizer)
     w0 = problem.start(start)
     w, state = w0.copy(), rule.begin(problem.d)
     batches = _batches(problem.n, optimizer, np.random.default_rng(seed))
     check_every = 1 if optimizer.batch is None else -(-problem.n // optimizer.batch)
     notes: list[tuple[int, float, Vector]] = []
-    ended: Literal["settled", "budget", "overflow"] = "budget"
+    ended: End = "budget"
     step = 0
     with np.errstate(over="ignore", invalid="ignore"):
         while True:
@@ -251,7 +272,7 @@ def run(
                     progress(step)
             if last:
                 break
-            direction, state = rule.direction(problem.gradient(w, next(batches)), state)
+            direction, state = rule.direction_at(w, problem.gradient(w, next(batches)), state)
             w = w - optimizer.rate * decay**step * direction
             step += 1
     return Trajectory(
@@ -267,56 +288,75 @@ def run(
     )
 
 
+def drawn_batches(n: int, size: int, replacement: bool, generator: np.random.Generator) -> Iterator[NDArray[np.intp]]:
+    """The rows of random batches without end, in blocks `(batches, size)`; -1 fills up the last batch of a pass."""
+    while True:
+        if replacement:
+            yield generator.integers(n, size=(_DRAWN_AT_ONCE, size))
+        else:
+            passes = -(-_DRAWN_AT_ONCE * size // n)
+            orders = generator.permuted(np.tile(np.arange(n), (passes, 1)), axis=1)
+            yield np.pad(orders, ((0, 0), (0, -n % size)), constant_values=-1).reshape(-1, size)
+
+
 def _batches(n: int, optimizer: Optimizer, generator: np.random.Generator) -> Iterator[NDArray[np.intp] | None]:
     """The rows of every step, without end; None stands for all of them."""
-    size = optimizer.batch
-    while True:
-        if size is None:
-            yield None
-        elif optimizer.replacement:
-            yield generator.integers(n, size=size)
-        else:
-            order = generator.permutation(n)
-            yield from (order[first : first + size] for first in range(0, n, size))
+    if optimizer.batch is None:
+        yield from itertools.repeat(None)
+    else:
+        for block in drawn_batches(n, optimizer.batch, optimizer.replacement, generator):
+            yield from (rows[rows >= 0] for rows in block)
 
 
-class _Settled:
-    """Whether a run has arrived: the residual, or where no weights fit all examples the gradient, is rounding.
+class Settled:
+    """Whether runs have arrived: the residual, or where no weights fit all examples the gradient, is rounding.
 
     It has to be so at two looks in a row, because a run with velocity may just be passing. A run at a constant rate
     has also arrived when it has changed no weight for several looks, where it might just be turning.
+
+    Args:
+        problem: what the runs minimise.
+        optimizer: how.
+        eps: the machine epsilon of their arithmetic.
     """
 
-    def __init__(self, problem: LeastSquares, optimizer: Optimizer) -> None:
+    def __init__(self, problem: LeastSquares, optimizer: Optimizer, eps: float = _EPS) -> None:
         self.problem = problem
         self.interpolates = interpolates(problem)
         # Small batches never arrive where they have no solution in common, though some pass may happen to move nothing.
         self.judged = self.interpolates or optimizer.batch is None
-        self.constant_rate = optimizer.final_rate == 1
+        self.constant_rate = optimizer.final_rate == 1 and not isinstance(optimizer.rule, OptaxTransformation)
+        self.eps = eps
         self.norm_X = math.sqrt(squares(problem.X).sum())
         self.norm_t = float(np.linalg.norm(problem.t))
         self.before: Vector | None = None
-        self.was_rounding = True
-        self.standstill = 0
+        self.was_rounding: Any = True
+        self.standstill: Any = 0
 
-    def __call__(self, w: Vector, residual: Vector) -> bool:
+    def __call__(self, w: Vector, residual: Vector) -> Any:
+        """Look at the weights of one run or of several, `(..., d)`, and their residuals, `(..., n)`."""
         if not self.judged:
-            return False
-        unchanged = self.constant_rate and self.before is not None and np.array_equal(w, self.before)
-        self.standstill = self.standstill + 1 if unchanged else 0
+            return np.zeros(w.shape[:-1], dtype=bool)
+        if self.constant_rate and self.before is not None:
+            self.standstill = (self.standstill + 1) * (w == self.before).all(axis=-1)
         is_rounding = self._is_rounding(w, residual)
-        arrived = self.standstill == _STANDSTILL or (is_rounding and self.was_rounding)
+        arrived = (self.standstill == _STANDSTILL) | (is_rounding & self.was_rounding)
         self.before, self.was_rounding = w, is_rounding
         return arrived
 
-    def _is_rounding(self, w: Vector, residual: Vector) -> bool:
-        norm_w = math.sqrt(w @ w)
-        rounding = _EPS * (self.norm_X * norm_w + self.norm_t)
+    def _is_rounding(self, w: Vector, residual: Vector) -> Any:
+        norm_w = _norms(w)
+        rounding = self.eps * (self.norm_X * norm_w + self.norm_t)
         if self.interpolates:
-            return math.sqrt(residual @ residual) <= rounding
-        X, ridge = self.problem.X, self.problem.n * self.problem.l2
-        half_gradient = X.T @ residual + ridge * w
-        return math.sqrt(half_gradient @ half_gradient) <= self.norm_X * rounding + _EPS * ridge * norm_w
+            return _norms(residual) <= rounding
+        ridge = self.problem.n * self.problem.l2
+        half_gradient = residual @ self.problem.X + ridge * w
+        return _norms(half_gradient) <= self.norm_X * rounding + self.eps * ridge * norm_w
+
+
+def _norms(v: Vector) -> Any:
+    """The norms along the last axis."""
+    return np.sqrt(np.vecdot(v, v))
 
 
 def interpolates(problem: LeastSquares) -> bool:

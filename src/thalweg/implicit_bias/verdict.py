@@ -1,4 +1,4 @@
-"""Where does the optimizer end up? Literal runs, and a verdict on each with the number that proves it.
+"""Where does the optimizer end up? Runs, and a verdict on each with the number that proves it.
 
 >>> from thalweg.least_squares import LeastSquares
 >>> answer = limits(LeastSquares([[1.0, 2.0]], [3.0]), ["gd", "adagrad"])
@@ -10,10 +10,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -21,7 +21,8 @@ from numpy.typing import ArrayLike
 from thalweg.errors import InputError
 from thalweg.implicit_bias.closed_form import has_one_minimiser
 from thalweg.implicit_bias.outcome import Outcome, Verdict, judged
-from thalweg.implicit_bias.trajectories import Optimizer, interpolates, prepared, run
+from thalweg.implicit_bias.rules import OptaxTransformation
+from thalweg.implicit_bias.trajectories import Optimizer, Precision, interpolates, prepared, run
 from thalweg.least_squares import LeastSquares, Vector
 from thalweg.report import Cell, Result, Table
 
@@ -31,12 +32,15 @@ if TYPE_CHECKING:
 DEFAULT_OPTIMIZERS = ("gd", "sgd", "momentum", "adagrad")
 DEFAULT_STEPS = 20_000
 
+Asked: TypeAlias = Sequence[str | Optimizer | tuple[str, Any]] | Mapping[str, Any]
+
 _MOST_WEIGHTS_PRINTED = 1000
+_PATIENCE = 10.0  # seconds that literal runs may take at most before compiling, which takes some too, is worth it
 
 
 def limits(
     problem: LeastSquares,
-    optimizers: Sequence[str | Optimizer] | None = None,
+    optimizers: Asked | None = None,
     seeds: int = 1,
     steps: int = DEFAULT_STEPS,
     *,
@@ -44,30 +48,34 @@ def limits(
     start: ArrayLike | None = None,
     rate: float | None = None,
     seed: int = 0,
+    precision: Precision = "float64",
     progress: Callable[[float], None] | None = None,
 ) -> Limits:
-    """Run optimizers literally, one step after the other, and say where each ends up.
+    """Run optimizers and say where each ends up.
 
     For a consistent X w = t, gradient descent and its kin stay in w0 + the row space of X, and so end at the solution
     nearest to w0, `w0 + X^+ (t - X w0)`; methods that scale coordinates by their own history leave it and end at
-    another (facts F1.1 to F1.6).
+    another (facts F1.1 to F1.6). Little work is done literally, one step after the other in NumPy; much of it, Optax
+    transformations and float32 go through one loop that JAX compiles, with the same results up to rounding.
 
     Args:
-        problem: what to minimise; small, since every step is a step of Python.
-        optimizers: names, as `trajectories.names()` lists them, or `Optimizer`s with settings
-            of their own; None for gd, sgd, momentum and adagrad.
+        problem: what to minimise.
+        optimizers: names, as `trajectories.names()` lists them, `Optimizer`s with settings of their own, and Optax
+            transformations as pairs `("mine", optax.adam(1e-2))`; or a dict of the latter two by name; None for gd,
+            sgd, momentum and adagrad.
         seeds: how many runs of each optimizer that draws batches at random.
         steps: the budget of steps for each run; runs that have arrived end earlier.
-        batch: the number of examples in a step, for all named optimizers but `gd` and `sgd`; None for all.
+        batch: the number of examples in a step, for all optimizers but `gd`, `sgd` and `Optimizer`s; None for all.
         start: the first weights w0, `(d,)`; zeros for None.
         rate: the learning rate of all named optimizers; None for a default that does not diverge: half the stability
             limit for the kin of gradient descent, and the way to the nearest solution, spread over the coordinates,
             for the others.
         seed: of the first run's random batches; the next runs count on from it.
+        precision: the arithmetic of the runs, `"float64"` or `"float32"`.
         progress: called with the share of the work done, 0 to 1.
 
     Raises:
-        InputError: an optimizer is unknown, or a number or w0 is out of its range.
+        InputError: an optimizer is unknown or cannot take a step, or a number or w0 is out of its range.
     """
     found = list(
         outcomes(
@@ -79,6 +87,7 @@ def limits(
             start=start,
             rate=rate,
             seed=seed,
+            precision=precision,
             progress=progress,
         )
     )
@@ -87,7 +96,7 @@ def limits(
 
 def outcomes(
     problem: LeastSquares,
-    optimizers: Sequence[str | Optimizer] | None = None,
+    optimizers: Asked | None = None,
     seeds: int = 1,
     steps: int = DEFAULT_STEPS,
     *,
@@ -95,17 +104,46 @@ def outcomes(
     start: ArrayLike | None = None,
     rate: float | None = None,
     seed: int = 0,
+    precision: Precision = "float64",
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Outcome]:
-    """The outcomes of `limits`, each as soon as its run has ended, so that an interrupted caller keeps what is done."""
+    """The outcomes of `limits`, so that a caller whom Ctrl-C interrupts keeps what is done.
+
+    Literal runs come one after the other, each when it has ended; compiled ones all at once, as far as they came.
+    """
     for name, number, least in (("steps", steps, 1), ("seeds", seeds, 1), ("seed", seed, 0)):
         if number != int(number) or number < least:
             raise InputError(f"{name} must be an integer of at least {least}, but it is {number}.")
+    if precision not in ("float64", "float32"):
+        raise InputError(f"precision must be 'float64' or 'float32', but it is {precision!r}.")
     chosen = DEFAULT_OPTIMIZERS if optimizers is None else optimizers
     if not chosen:
         raise InputError("There is no optimizer to run; name at least one.")
-    ready = [prepared(problem, optimizer, start=start, rate=rate, batch=batch) for optimizer in chosen]
+    ready = [prepared(problem, one, start=start, rate=rate, batch=batch) for one in _asked(chosen, batch)]
     runs = [(one, seed + k) for one in ready for k in range(seeds if one.batch is not None else 1)]
+    if precision == "float32" or any(isinstance(one.rule, OptaxTransformation) for one in ready):
+        compiles = True
+    else:
+        compiles = steps * sum(_literal_seconds(problem, one) for one, _ in runs) > _PATIENCE
+
+    if compiles:
+        from thalweg.implicit_bias.compiled import run_together
+
+        def report_together(step: int) -> None:
+            if progress is not None:
+                progress(step / steps)
+
+        together = run_together(
+            problem,
+            ready,
+            range(seed, seed + seeds),
+            steps=steps,
+            start=start,
+            precision=precision,
+            progress=report_together,
+        )
+        yield from (judged(problem, trajectory) for trajectory in together)
+        return
     for position, (optimizer, its_seed) in enumerate(runs):
 
         def report(step: int, before: int = position) -> None:
@@ -114,6 +152,30 @@ def outcomes(
 
         yield judged(problem, run(problem, optimizer, steps=steps, start=start, seed=its_seed, progress=report))
         report(steps)
+
+
+def _asked(optimizers: Asked, batch: int | None) -> Iterator[str | Optimizer]:
+    """The optimizers that a caller asked for in any of the ways of `limits`."""
+    for one in optimizers.items() if isinstance(optimizers, Mapping) else optimizers:
+        if isinstance(one, str | Optimizer):
+            yield one
+            continue
+        # An Optax transformation is itself a tuple, of two functions.
+        name, what = one if isinstance(one, tuple) and len(one) == 2 and isinstance(one[0], str) else (None, one)
+        if isinstance(what, Optimizer):
+            yield replace(what, name=name or what.name)
+        elif name is not None and hasattr(what, "init") and hasattr(what, "update"):
+            yield Optimizer(name, OptaxTransformation(what), batch=batch)
+        else:
+            raise InputError(
+                "An optimizer must be a name, an Optimizer, or a pair of a name and an Optax transformation, as in "
+                f"('mine', optax.adam(1e-2)), but one is {type(what).__name__}."
+            )
+
+
+def _literal_seconds(problem: LeastSquares, optimizer: Optimizer) -> float:
+    """About what one literal step takes: the calls of NumPy, and two products with the batch."""
+    return 2e-5 + 2e-9 * (optimizer.batch or problem.n) * problem.d
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +283,7 @@ class Limits(Result):
             else:
                 yield f"{outcome.name}: not converged after {outcome.trajectory.steps:,} steps; allow more."
         stayed = outcome.verdict in (Verdict.MINIMUM_NORM, Verdict.NEAREST)
-        if stayed and not optimizer.rule.keeps_row_space:
+        if stayed and optimizer.rule.keeps_row_space is False:
             yield f"{outcome.name}: scales every coordinate, but stays in the row space here (exception of fact F1.6)."
 
     def to_dict(self) -> dict[str, Any]:
@@ -297,6 +359,8 @@ def _settings_text(optimizer: Optimizer) -> str:
         parts.append(f"batch {optimizer.batch}, {order}")
     if optimizer.final_rate != 1:
         parts.append(f"rate falls to {optimizer.final_rate:g} of it")
-    shared = ("rate", "final_rate", "batch", "replacement", "P")
+    shared = ("rate", "final_rate", "batch", "replacement", "P", "transformation")
     parts += [f"{name} {value:g}" for name, value in settings.items() if name not in shared]
+    if isinstance(optimizer.rule, OptaxTransformation):
+        parts.append("an Optax transformation, with a rate of its own")
     return "; ".join(parts)

@@ -1,0 +1,325 @@
+"""Many optimizers and many seeds in one compiled run: the literal rules, traced by JAX.
+
+The rules are those of `rules`, and the batches those that the literal runs draw from the same seeds, so that a
+compiled run is the literal one up to rounding. Every seed carries all optimizers that share its batches along, so that
+one product with the batch serves them all.
+
+    >>> from thalweg.implicit_bias.trajectories import prepared
+    >>> problem = LeastSquares([[1.0, 2.0]], [3.0])
+    >>> runs = [prepared(problem, name) for name in ("gd", "adagrad")]
+    >>> [trajectory.w.round(6).tolist() for trajectory in run_together(problem, runs)]
+    [[0.6, 1.2], [1.0, 1.0]]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from thalweg.errors import InputError
+from thalweg.implicit_bias.rules import OptaxTransformation
+from thalweg.implicit_bias.trajectories import End, Optimizer, Precision, Settled, Trajectory, drawn_batches
+from thalweg.least_squares import LeastSquares, Vector
+
+_LONGEST_CHUNK = 1000  # steps between two looks, where the machine can be interrupted
+_ROWS_AT_ONCE = 1 << 22  # of batches held in memory
+
+
+def run_together(
+    problem: LeastSquares,
+    optimizers: Sequence[Optimizer],
+    seeds: Sequence[int] = (0,),
+    *,
+    steps: int = 20_000,
+    start: ArrayLike | None = None,
+    precision: Precision = "float64",
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Trajectory]:
+    """Run optimizers until each has arrived, or the budget of steps ends, all of them in one compiled loop.
+
+    Runs are looked at, and their losses noted, at every step at first and every hundredth part of the way later, so
+    that one may go on for a while after it has arrived.
+
+    Args:
+        problem: what to minimise; X is held densely.
+        optimizers: prepared ones, with rates.
+        seeds: of the random batches; an optimizer that sees all examples at every step runs once.
+        steps: the budget, at least 1.
+        start: the first weights, `(d,)`; zeros for None.
+        precision: of weights, data and states in the loop.
+        progress: called with the number of steps done, from time to time.
+
+    Yields:
+        the runs, the seeds of one optimizer after the other.
+
+    Raises:
+        InputError: an Optax transformation cannot take a step on these weights.
+        KeyboardInterrupt: after the runs have been yielded as far as they came, where Ctrl-C was pressed meanwhile.
+    """
+    groups = _groups(problem, optimizers, seeds, problem.start(start), precision)
+    interrupted = _run(problem, groups, steps, precision, progress)
+    for optimizer in optimizers:
+        if interrupted and len(groups[0].steps) == 1:
+            break  # nothing has been done yet
+        group, place = next(
+            (group, place) for group in groups for place, member in enumerate(group.optimizers) if member is optimizer
+        )
+        yield from group.trajectories(place)
+    if interrupted:
+        raise KeyboardInterrupt
+
+
+def _groups(
+    problem: LeastSquares, optimizers: Sequence[Optimizer], seeds: Sequence[int], w0: Vector, precision: Precision
+) -> list[_Group]:
+    """The optimizers by the batches that they see."""
+    members: dict[tuple[int | None, bool], list[Optimizer]] = {}
+    for optimizer in optimizers:
+        members.setdefault((optimizer.batch, optimizer.replacement and optimizer.batch is not None), []).append(
+            optimizer
+        )
+    return [
+        _Group(problem, together, seeds if batch is not None else (None,), w0, precision)
+        for (batch, _), together in members.items()
+    ]
+
+
+class _Group:
+    """Optimizers that share their batches, each with all seeds, and what has been noted of their runs.
+
+    Args:
+        problem: what they minimise.
+        optimizers: with the same size and kind of batches.
+        seeds: of their batches; `(None,)` where every step sees all examples.
+        w0: the first weights, `(d,)`.
+        precision: their arithmetic.
+    """
+
+    def __init__(
+        self,
+        problem: LeastSquares,
+        optimizers: Sequence[Optimizer],
+        seeds: Sequence[int | None],
+        w0: Vector,
+        precision: Precision,
+    ) -> None:
+        self.problem, self.optimizers, self.seeds, self.w0, self.precision = problem, optimizers, seeds, w0, precision
+        first = optimizers[0]
+        shape = (len(seeds), len(optimizers))
+        self.W = np.broadcast_to(w0, (*shape, problem.d))
+        self.ends_W = np.array(self.W)
+        self.running = np.ones(shape, dtype=bool)
+        self.ended = np.full(shape, "budget", dtype=object)
+        self.last_note = np.zeros(shape, dtype=int)
+        self.steps: list[int] = []
+        self.losses: list[NDArray[np.float64]] = []
+        self.path: list[NDArray[np.float64]] = []
+        self.looked = -problem.n
+        self.looks_every = 1 if first.batch is None else -(-problem.n // first.batch)
+        self.settled = [Settled(problem, optimizer, float(np.finfo(precision).eps)) for optimizer in optimizers]
+        self.size = problem.n if first.batch is None else first.batch
+        self.sources = [
+            drawn_batches(problem.n, first.batch, first.replacement, np.random.default_rng(seed))
+            for seed in seeds
+            if first.batch is not None
+        ]
+        self.drawn = np.empty((0, len(seeds), self.size), dtype=np.intp)
+
+    def batches(self, count: int) -> NDArray[np.intp] | None:
+        """The rows of the next steps, `(count, seeds, size)`, -1 for none; None where every step sees all."""
+        if not self.sources:
+            return None
+        while len(self.drawn) < count:
+            self.drawn = np.concatenate([self.drawn, np.stack([next(source) for source in self.sources], axis=1)])
+        taken, self.drawn = self.drawn[:count], self.drawn[count:]
+        return taken
+
+    def rates(self, first: int, count: int, steps: int) -> NDArray[np.float64]:
+        """The rates of the next steps, `(count, optimizers)`."""
+        at = np.arange(first, first + count)[:, None]
+        start = np.array([optimizer.rate or 1.0 for optimizer in self.optimizers])
+        decay = np.array([optimizer.final_rate ** (1 / steps) for optimizer in self.optimizers])
+        rates: NDArray[np.float64] = start * decay**at
+        return rates
+
+    def look(self, W: NDArray[np.float64], step: int) -> None:
+        """Note the losses at the weights `(seeds, optimizers, d)` after a step, and which of the runs have ended."""
+        X, t, n, l2 = self.problem.X, self.problem.t, self.problem.n, self.problem.l2
+        self.W = W
+        with np.errstate(over="ignore", invalid="ignore"):
+            residual = np.asarray(W.reshape(-1, self.problem.d) @ X.T).reshape(*W.shape[:-1], n) - t
+            squares = np.vecdot(residual, residual)
+            self.losses.append(squares / n + l2 * np.vecdot(W, W))
+            overflown = ~np.isfinite(squares)
+            arrived = np.zeros_like(overflown)
+            if step - self.looked >= self.looks_every:
+                self.looked = step
+                for place, settled in enumerate(self.settled):
+                    arrived[:, place] = settled(W[:, place], residual[:, place])
+        self.steps.append(step)
+        if self.problem.d == 2:
+            self.path.append(W)
+        self.ended[self.running & arrived] = "settled"
+        self.ended[self.running & overflown] = "overflow"
+        self.ends_W[self.running] = W[self.running]
+        self.last_note[self.running] = len(self.steps)
+        self.running &= ~(arrived | overflown)
+
+    def interrupt(self) -> None:
+        """End what is still running where it is."""
+        self.ended[self.running] = "interrupted"
+
+    def trajectories(self, place: int) -> Iterator[Trajectory]:
+        """The runs of one optimizer, one for each seed."""
+        for row, seed in enumerate(self.seeds):
+            notes = slice(self.last_note[row, place])
+            steps = np.array(self.steps[notes])
+            end: End = self.ended[row, place]
+            yield Trajectory(
+                optimizer=self.optimizers[place],
+                seed=seed,
+                w0=self.w0,
+                w=self.ends_W[row, place],
+                steps=int(steps[-1]),
+                ended=end,
+                loss_steps=steps,
+                losses=np.array([noted[row, place] for noted in self.losses[notes]]),
+                path=np.array([W[row, place] for W in self.path[notes]]) if self.path else None,
+                precision=self.precision,
+            )
+
+
+def _run(
+    problem: LeastSquares,
+    groups: Sequence[_Group],
+    steps: int,
+    precision: Precision,
+    progress: Callable[[int], None] | None,
+) -> bool:
+    """Run all groups to their ends, or until somebody presses Ctrl-C; whether somebody did."""
+    import jax
+
+    # The local context, and never the global configuration: other JAX code of the caller keeps its own precision.
+    with jax.enable_x64(precision == "float64"):
+        step = 0
+        try:
+            for group in groups:
+                group.look(np.array(group.W), 0)
+            loop = _Loop(problem, groups, steps, precision)
+            while True:
+                if progress is not None:
+                    progress(step)
+                if step == steps or not any(group.running.any() for group in groups):
+                    return False
+                count = min(max(1, step // 100), loop.longest, steps - step)
+                W = loop.advance(step, count)
+                step += count
+                for group, weights in zip(groups, W, strict=True):
+                    if group.running.any():
+                        group.look(weights, step)
+        except KeyboardInterrupt:
+            for group in groups:
+                group.interrupt()
+            return True
+
+
+class _Loop:
+    """The compiled loop: some steps of all groups in one call."""
+
+    def __init__(self, problem: LeastSquares, groups: Sequence[_Group], steps: int, precision: Precision) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        self.groups, self.steps = groups, steps
+        drawn = sum(len(group.seeds) * group.size for group in groups if group.sources) or 1
+        self.longest = max(1, min(-(-steps // 100), _LONGEST_CHUNK, _ROWS_AT_ONCE // drawn))
+        dense = problem.X.toarray() if hasattr(problem.X, "toarray") else problem.X
+        self.X, self.t = jnp.asarray(np.asarray(dense), precision), jnp.asarray(problem.t, precision)
+        self.carry = [
+            (
+                jnp.asarray(group.W, precision),
+                [_first_state(optimizer, len(group.seeds), problem.d) for optimizer in group.optimizers],
+            )
+            for group in groups
+        ]
+        directions: list[list[Any]] = [[jax.vmap(o.rule.direction_at) for o in group.optimizers] for group in groups]
+        n, l2 = problem.n, problem.l2
+
+        def step(k: int, i: Any, carry: Any, X: Any, t: Any, batches: Any, rates: Any) -> Any:
+            W, states = carry
+            if batches is None:
+                X_B, t_B, weights = X[None], t[None], 2 / n
+            else:
+                rows, weights = batches[0][i], batches[1][i][:, None]
+                X_B, t_B = X[rows], t[rows]
+            residual = jnp.einsum("sod,sbd->sob", W, X_B) - t_B[:, None]
+            gradient = jnp.einsum("sob,sbd->sod", residual * weights, X_B)
+            if l2:
+                gradient = gradient + 2 * l2 * W
+            moves = [
+                direction(W[:, place], gradient[:, place], state)
+                for place, (direction, state) in enumerate(zip(directions[k], states, strict=True))
+            ]
+            D = jnp.stack([move for move, _ in moves], axis=1)
+            return W - rates[i][:, None] * D, [after for _, after in moves]
+
+        @jax.jit
+        def advance(carry: Any, X: Any, t: Any, batches: Any, rates: Any, counts: Any) -> Any:
+            return [
+                jax.lax.fori_loop(0, counts[k], lambda i, c, k=k: step(k, i, c, X, t, batches[k], rates[k]), carry[k])
+                for k in range(len(groups))
+            ]
+
+        self._advance = advance
+        self.precision = precision
+
+    def advance(self, first: int, count: int) -> list[NDArray[np.float64]]:
+        """Take steps in every group that is still running; the weights after them, `(seeds, optimizers, d)` each."""
+        batches: list[Any] = []
+        rates, counts = [], []
+        for group in self.groups:
+            runs = bool(group.running.any())
+            counts.append(count * runs)
+            rates.append(_padded(group.rates(first, count, self.steps), self.longest).astype(self.precision))
+            rows = group.batches(count) if runs else group.drawn[:0]
+            if group.sources and rows is not None:
+                rows = _padded(rows, self.longest)
+                inside = rows >= 0
+                weights = 2 * inside / np.maximum(1, inside.sum(axis=-1, keepdims=True))
+                batches.append((np.maximum(rows, 0).astype(np.int32), weights.astype(self.precision)))
+            else:
+                batches.append(None)
+        self.carry = self._advance(self.carry, self.X, self.t, batches, rates, counts)
+        return [np.asarray(W, dtype=np.float64) for W, _ in self.carry]
+
+
+def _padded(values: NDArray[Any], length: int) -> NDArray[Any]:
+    """The values with zeros after them, so that every call has the same shapes and one compilation serves all."""
+    return np.concatenate([values, np.zeros((length - len(values), *values.shape[1:]), values.dtype)])
+
+
+def _first_state(optimizer: Optimizer, seeds: int, d: int) -> Any:
+    """The state before the first step, for every seed; a foreign transformation is tried out on the way."""
+    import jax
+    import jax.numpy as jnp
+
+    rule = optimizer.rule
+
+    def begin(_: Any) -> Any:
+        return jax.tree.map(jnp.asarray, rule.begin(d))
+
+    if isinstance(rule, OptaxTransformation):
+        w: Any = jnp.zeros(d)
+        try:
+            direction = jax.eval_shape(lambda: rule.direction_at(w, w, rule.begin(d)))[0]
+        except Exception as error:
+            raise InputError(f"The Optax transformation {optimizer.name!r} cannot take a step: {error}") from error
+        if direction.shape != (d,):
+            raise InputError(
+                f"The Optax transformation {optimizer.name!r} must return updates of shape ({d},), but it returns "
+                f"{direction.shape}."
+            )
+    return jax.vmap(begin)(jnp.arange(seeds))
