@@ -107,8 +107,8 @@ def test_diabetes_is_scikit_learns_standardised() -> None:
     from sklearn.preprocessing import StandardScaler
 
     theirs, ours = load_diabetes(scaled=False), load("diabetes")
-    np.testing.assert_allclose(ours.X, StandardScaler().fit_transform(theirs.data), atol=1e-12)
-    np.testing.assert_allclose(ours.t, (theirs.target - theirs.target.mean()) / theirs.target.std(), atol=1e-12)
+    np.testing.assert_allclose(ours.X, StandardScaler().fit_transform(theirs.data), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(ours.t, (theirs.target - theirs.target.mean()) / theirs.target.std(), rtol=0, atol=1e-12)
     assert list(ours.columns) == theirs.feature_names
 
 
@@ -117,7 +117,7 @@ def test_breast_cancer_is_scikit_learns_standardised() -> None:
     from sklearn.preprocessing import StandardScaler
 
     theirs, ours = load_breast_cancer(), load("breast_cancer")
-    np.testing.assert_allclose(ours.X, StandardScaler().fit_transform(theirs.data), atol=1e-12)
+    np.testing.assert_allclose(ours.X, StandardScaler().fit_transform(theirs.data), rtol=0, atol=1e-12)
     assert np.array_equal(ours.t, 2 * theirs.target - 1)
     assert list(ours.columns) == list(theirs.feature_names)
     assert theirs.target_names[1] == ours.target == "benign"
@@ -642,8 +642,8 @@ def test_standardised_columns_have_mean_0_and_variance_1(X: np.ndarray) -> None:
             standardised(X, "abc")
         return
     scaled = standardised(X, "abc")
-    np.testing.assert_allclose(scaled.mean(axis=0), 0, atol=1e-9)
-    np.testing.assert_allclose(np.mean(scaled**2, axis=0), 1, atol=1e-9)
+    np.testing.assert_allclose(scaled.mean(axis=0), 0, rtol=0, atol=1e-9)
+    np.testing.assert_allclose(np.mean(scaled**2, axis=0), 1, rtol=0, atol=1e-9)
 
 
 def test_every_error_of_this_room_is_a_thalweg_error() -> None:
