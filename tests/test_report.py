@@ -24,6 +24,7 @@ from thalweg.report import (
     Section,
     Table,
     Together,
+    checked_target,
     format_cell,
     grey_figure,
     page,
@@ -159,6 +160,23 @@ def test_save_writes_the_format_of_the_suffix_with_ordinary_permissions(suffix, 
 def test_an_unknown_suffix_is_refused_with_the_known_ones():
     with pytest.raises(InputError, match=r"'\.pdf' is not one of \.json, \.csv, \.html"):
         Answer("x", np.ones(1)).save("answer.pdf")
+
+
+def test_a_target_is_refused_before_any_work(tmp_path):
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(OutputError, match="it is a folder"):
+        checked_target(tmp_path / "folder.html")
+    with pytest.raises(OutputError, match="there is no folder"):
+        checked_target(tmp_path / "missing" / "answer.html")
+    with pytest.raises(InputError, match=r"'\.csv' is not \.html; name a file that ends in \.html"):
+        checked_target(tmp_path / "answer.csv", [".html"])
+    assert checked_target(str(tmp_path / "answer.csv")) == tmp_path / "answer.csv"
+
+
+def test_a_folder_of_somebody_else_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: False)  # root, who runs CI, may write anywhere
+    with pytest.raises(OutputError, match="not yours to write to"):
+        checked_target(tmp_path / "answer.json")
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old_one_and_nothing_else(tmp_path):

@@ -190,7 +190,7 @@ class Result:
             InputError: the suffix is none of these.
             OutputError: the file cannot be written there; nothing half-written is left behind.
         """
-        target = checked_suffix(path)
+        target = checked_target(path)
         if target.suffix == ".json":
             text = self.to_json() + "\n"
         elif target.suffix == ".csv":
@@ -359,21 +359,36 @@ def _plain(value: Any) -> Any:
     return value
 
 
-def checked_suffix(path: str | os.PathLike[str]) -> Path:
-    """`path` as a `Path`, once its suffix is known to be one that results can be saved under.
+def checked_target(path: str | os.PathLike[str], suffixes: Sequence[str] = SUFFIXES) -> Path:
+    """`path` as a `Path`, once it is known to be a file that can be written under one of the suffixes.
 
-    Commands call this before long work, so that a wrong suffix costs nothing.
+    Commands call this before long work, so that a mistake costs nothing.
 
     Raises:
-        InputError: the suffix is not `.json`, `.csv` or `.html`.
+        InputError: the suffix is none of `suffixes`.
+        OutputError: the path is a folder, or its folder does not exist or cannot be written to.
     """
     target = Path(path)
-    if target.suffix not in SUFFIXES:
+    if target.suffix not in suffixes:
         raise InputError(
-            f"Cannot save to {str(path)!r}: the suffix {target.suffix!r} is not one of {', '.join(SUFFIXES)}; "
-            "name a file that ends in one of them."
+            f"Cannot save to {str(path)!r}: the suffix {target.suffix!r} is not {_one_of(suffixes)}; "
+            f"name a file that ends in {_one_of(suffixes)}."
         )
+    if target.is_dir():
+        raise _not_written(path, "it is a folder")
+    if not target.parent.is_dir():
+        raise _not_written(path, f"there is no folder {str(target.parent)!r}")
+    if not os.access(target.parent, os.W_OK):
+        raise _not_written(path, f"the folder {str(target.parent)!r} is not yours to write to")
     return target
+
+
+def _one_of(suffixes: Sequence[str]) -> str:
+    return suffixes[0] if len(suffixes) == 1 else f"one of {', '.join(suffixes)}"
+
+
+def _not_written(path: str | os.PathLike[str], reason: str) -> OutputError:
+    return OutputError(f"Cannot write {str(path)!r}: {reason}; name a file in a folder you can write to.")
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> Path:
@@ -397,6 +412,5 @@ def write_text(path: str | os.PathLike[str], text: str) -> Path:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
-        reason = error.strerror or str(error)
-        raise OutputError(f"Cannot write {str(path)!r}: {reason}; name a file in a folder you can write to.") from error
+        raise _not_written(path, error.strerror or str(error)) from error
     return target

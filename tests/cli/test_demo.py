@@ -82,6 +82,20 @@ def test_after_ctrl_c_the_page_holds_what_was_shown(tmp_path):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("started", "found", "shown"),
+    [
+        (".venv/bin/thalweg", None, ".venv/bin/thalweg"),
+        ("/usr/bin/thalweg", "/usr/bin/thalweg", "thalweg"),
+        ("-c", None, "thalweg"),
+    ],
+)
+def test_the_commands_can_be_typed_as_they_are_shown(monkeypatch, started, found, shown):
+    monkeypatch.setattr(sys, "argv", [started])
+    monkeypatch.setattr("shutil.which", lambda name: found)
+    assert demo._program() == shown
+
+
 def test_the_plane_shows_where_each_ends():
     answer = tw.limits(tw.LeastSquares([[1.0, 2.0]], [3.0]), optimizers=["gd", "adagrad"])
     drawing = demo._plane(answer).split("\n")

@@ -23,15 +23,13 @@ Save = Annotated[
 def check_save(save: Path | None) -> None:
     """Refuse a file that results cannot be saved to, before any work is done for it."""
     if save is not None:
-        from thalweg.report import checked_suffix
+        from thalweg.report import checked_target
 
-        checked_suffix(save)
+        checked_target(save)
 
 
 def show(result: Result, *, json: bool, save: Path | None) -> None:
     """Print an answer for whoever reads it, a person, a pipe or a program, and save it where asked."""
-    if save is not None:
-        result.save(save)
     if json:
         print(result.to_json())
     elif sys.stdout.isatty():
@@ -40,7 +38,8 @@ def show(result: Result, *, json: bool, save: Path | None) -> None:
         Console().print(result)
     else:
         print("\n\n".join(table.to_text() for table in result.tables()))
-    if save is not None:
+    if save is not None:  # last, so that an answer is shown even where it cannot be saved
+        result.save(save)
         print(f"Saved to {save}", file=sys.stderr)
 
 

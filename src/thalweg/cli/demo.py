@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -11,7 +12,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from thalweg.cli.common import progress_bar
-from thalweg.errors import InputError
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -30,10 +30,9 @@ def demo(
     ] = Path("thalweg-demo.html"),
 ) -> None:
     """See thalweg answer its three questions on real data, in less than a minute."""
-    if save.suffix != ".html":
-        raise InputError(f"Cannot save the demo to {str(save)!r}: it is one page, so name a file that ends in .html.")
-    from thalweg.report import page, write_text
+    from thalweg.report import checked_target, page, write_text
 
+    checked_target(save, [".html"])
     screen = _Screen()
     sections: list[Section] = []
     parts: list[Callable[[_Screen], list[Section]]] = [_size, _filter, _limits, _rates]
@@ -44,10 +43,19 @@ def demo(
         if sections:
             write_text(save, page("thalweg: a training run, before you pay for it", sections))
             screen.say(f"\nAll of it, with pictures, on one page: {save}")
+    program = _program()
     screen.say("\nNow with your own:")
-    screen.say('  thalweg size "input 32x32x3; conv3-32; maxpool; conv3-64; maxpool; FC-10"')
-    screen.say("  thalweg rates your.csv --target column")
-    screen.say('  thalweg limits "1 2 = 3; 0 1 = 2"')
+    screen.say(f'  {program} size "input 32x32x3; conv3-32; maxpool; conv3-64; maxpool; FC-10"')
+    screen.say(f"  {program} rates your.csv --target column")
+    screen.say(f'  {program} limits "1 2 = 3; 0 1 = 2"')
+
+
+def _program() -> str:
+    """How the person can start thalweg again: by its name where that is known, else by the path it was started with."""
+    started = Path(sys.argv[0])
+    if started.name != "thalweg" or shutil.which("thalweg"):
+        return "thalweg"
+    return str(started)
 
 
 class _Screen:
