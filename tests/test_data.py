@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from thalweg.arrays import checked_matrix, checked_vector
-from thalweg.data import Dataset, load, names, photograph, standardised
+from thalweg.data import Dataset, load, load_test, names, photograph, standardised
 from thalweg.errors import InputError, MissingPackageError, ThalwegError
 
 finite = st.floats(-1e139, 1e139, width=64)
@@ -123,6 +123,36 @@ def test_breast_cancer_is_scikit_learns_standardised() -> None:
     assert theirs.target_names[1] == ours.target == "benign"
 
 
+def test_raw_tumours_are_scikit_learns_in_their_own_units() -> None:
+    from sklearn.datasets import load_breast_cancer
+
+    theirs, ours = load_breast_cancer(), load("breast_cancer_raw")
+    assert np.array_equal(ours.X, theirs.data)
+    assert np.array_equal(ours.t, 2 * theirs.target - 1)
+
+
+def test_digits_through_random_features_are_split_for_the_test() -> None:
+    """The features' inner products approach the Gaussian kernel of width 1, which they were drawn for."""
+    digits = load("digits")
+    name = "digits_features:n=100,d=20000,seed=2"
+    train, new = load(name), load_test(name)
+    assert (train.n, new.n, train.d) == (100, 1697, 20_000)
+    assert np.array_equal(np.concatenate([train.t, new.t]), digits.t)
+    pixels = digits.X[90:110]
+    squares = ((pixels[:, None] - pixels[None]) ** 2).sum(axis=-1)
+    features = np.concatenate([train.X[90:], new.X[:10]])
+    np.testing.assert_allclose(features @ features.T, np.exp(-squares / 2), atol=0.05)
+    assert np.array_equal(load(name).X, train.X)
+
+
+def test_the_test_of_wilsons_construction_holds_nothing_that_was_seen() -> None:
+    train, new = load("wilson:n=20,p=0.6"), load_test("wilson:n=20,p=0.6")
+    assert np.array_equal(new.t, train.t)
+    assert np.array_equal(new.X[:, :3], train.X[:, :3])
+    assert not new.X[:, 3:].any()
+    assert load_test("digits") is load_test("1 2 = 3") is None
+
+
 def test_named_sets_load_without_importing_scikit_learn() -> None:
     code = (
         "import sys; from thalweg.data import load, photograph;"
@@ -133,7 +163,8 @@ def test_named_sets_load_without_importing_scikit_learn() -> None:
 
 
 def test_every_name_loads_with_its_description() -> None:
-    assert set(names()) == {"digits", "diabetes", "breast_cancer", "gaussian", "wilson"}
+    bundled = {"digits", "digits_features", "diabetes", "breast_cancer", "breast_cancer_raw"}
+    assert set(names()) == bundled | {"gaussian", "wilson"}
     for name, about in names().items():
         assert load(name).about == about
 
@@ -180,7 +211,8 @@ def test_wilson_satisfies_the_condition_of_its_lemma() -> None:
         ("gausian:n=3,noise=0.1", "There is no data set named 'gausian'; did you mean 'gaussian'?"),
         (
             "zzz",
-            "There is no data set named 'zzz'; known: digits, diabetes, breast_cancer, gaussian, wilson.",
+            "There is no data set named 'zzz'; known: digits, diabetes, breast_cancer, breast_cancer_raw, "
+            "digits_features, gaussian, wilson.",
         ),
         ("gaussian:m=3", "There is no parameter of 'gaussian' named 'm'; known: n, d, seed, noise."),
         ("gaussian:sed=3", "There is no parameter of 'gaussian' named 'sed'; did you mean 'seed'?"),
@@ -198,6 +230,7 @@ def test_wilson_satisfies_the_condition_of_its_lemma() -> None:
         ),
         ("wilson:p=0.5", "In 'wilson', p must be above 0.5 and at most 1, but it is 0.5."),
         ("wilson:n=4,p=0.51", "In 'wilson', p must be larger, so that most of the 4 labels are +1, but it is 0.51."),
+        ("digits_features:n=1797", "In 'digits_features', n must be 1 to 1796, but it is 1797."),
         ("digits:n=5", "The data set 'digits' has no parameters, but got 'n=5'."),
         ("", "The data are an empty text; give a name, a file or rows such as '1 2 = 3'."),
     ],

@@ -154,3 +154,48 @@ def test_ctrl_c_before_any_run_has_ended(capsys, monkeypatch):
     code, out, err = call(capsys, "1 2 = 3", "--optimizers", "sign", "--steps", "1000")
     assert (code, out) == (130, "")
     assert err == "Interrupted before any run had ended; for the rest: --optimizers sign\n"
+
+
+def test_an_expansion_instead_of_a_run(capsys):
+    code, out, _ = call(capsys, "1 2 = 3; 0 1 = 2", "--expand", "i,j", "--momentum", "delta", "--json")
+    assert code == 0
+    assert json.loads(out)["weights"][1]["latex"].startswith(r"w_{2} = ((1 + \delta) I - X_{j}^\top X_{j})")
+
+
+def test_a_trace_instead_of_a_run(capsys):
+    options = ("--optimizers", "adagrad,momentum", "--rate", "0.5", "--trace", "3", "--momentum", "0.5", "--json")
+    _, out, _ = call(capsys, "1 2 = 3", *options)
+    adagrad, momentum = json.loads(out)["optimizers"]
+    assert adagrad["steps"][0]["state"]["G"] == [36, 144]
+    assert momentum["settings"]["momentum"] == 0.5
+    assert [one["step"] for one in momentum["steps"]] == [1, 2, 3]
+
+
+def test_named_sets_bring_their_test_and_others_are_given_one(capsys):
+    _, out, _ = call(capsys, "wilson:n=8,p=0.75", "--optimizers", "gd,adam", "--json")
+    assert [entry["test_error"] for entry in json.loads(out)["optimizers"]] == [0, 0.25]
+    _, out, _ = call(capsys, "1 2 = 3", "--test", "1 1 = 2; 0 1 = 1", "--optimizers", "adagrad", "--json")
+    assert json.loads(out)["optimizers"][0]["test_error"] == pytest.approx(0, abs=1e-15)
+
+
+def test_single_precision_and_its_settings(capsys):
+    _, out, _ = call(capsys, "1 2 = 3", "--float32", "--optimizers", "gd", "--json")
+    (gd,) = json.loads(out)["optimizers"]
+    assert gd["settings"]["precision"] == "float32"
+    assert gd["verdict"] == "minimum-norm solution"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--momentum", "0.5 1"], "--momentum must be one number, but it is '0.5 1'."),
+        (["--momentum", "delta"], "--momentum: 'delta' is not a number."),
+        (["--expand", "i;j"], "A batch must be named by letters and digits"),
+        (["--trace", "0"], "The number of steps to trace must be an integer of at least 1, but it is 0."),
+        (["--test", "1 2 3 = 4"], "The test examples must have 2 features, as X has, but they have 3."),
+    ],
+)
+def test_options_that_cannot_be_used_are_refused_in_a_sentence(capsys, options, message):
+    code, out, err = call(capsys, "1 2 = 3", *options)
+    assert (code, out) == (2, "")
+    assert message in err

@@ -8,9 +8,11 @@ import json
 import time
 
 import numpy as np
+import optax
 import pytest
 
 import thalweg as tw
+from thalweg.data import load, load_test
 from thalweg.errors import InputError
 from thalweg.implicit_bias.rules import AdaGrad, OptaxAdaGrad
 from thalweg.implicit_bias.trajectories import Optimizer, names
@@ -152,11 +154,11 @@ def test_bad_input_is_refused_before_anything_runs(options, message):
 
 def test_json_has_the_documented_keys():
     answer = json.loads(tw.limits(ONE_EXAMPLE, ["gd", "adagrad", "optax-adagrad", "preconditioned"]).to_json())
-    assert set(answer) == {"n", "d", "rank", "start", "minimum_norm", "nearest", "optimizers"}
+    assert set(answer) == {"n", "d", "rank", "start", "minimum_norm", "nearest", "test", "optimizers"}
     assert answer["minimum_norm"] == pytest.approx([0.6, 1.2])
     gd, adagrad, optax, preconditioned = answer["optimizers"]
     keys = {"name", "verdict", "loss", "steps", "norm_ratio", "row_space_ratio", "distance_to_minimum_norm"}
-    keys |= {"distance_to_nearest", "limit", "closed_form", "stability_limit", "settings"}
+    keys |= {"distance_to_nearest", "limit", "closed_form", "stability_limit", "test_error", "settings"}
     assert set(gd) == set(adagrad) == keys
     assert gd["limit"] == pytest.approx([0.6, 1.2])
     assert adagrad["norm_ratio"] == pytest.approx(np.sqrt(2) / np.hypot(0.6, 1.2))
@@ -224,3 +226,67 @@ def test_an_answer_is_shown_saved_and_drawn(tmp_path):
         page = answer.save(tmp_path / f"{name}.html").read_text()
         assert "Where each optimizer ends up" in page
         assert "minimum-norm solution" in page
+
+
+def test_wilsons_table_is_exact():
+    """Wilson et al. (2017): adaptive methods err on every negative example, the minimum-norm solution on none."""
+    for n, p, negatives in ((40, 0.75, 0.25), (20, 0.6, 0.4)):
+        data, new = load(f"wilson:n={n},p={p}"), load_test(f"wilson:n={n},p={p}")
+        family = ["gd", "sgd", "momentum", "nesterov"]
+        adaptive = ["adagrad", "rmsprop", "adam", "adamw", "sign", "lion"]
+        problem = tw.LeastSquares(data.X, data.t)
+        answer = tw.limits(problem, family + adaptive, steps=4000, test=(new.X, new.t))
+        errors = {outcome.name: answer.test_error(outcome.w) for outcome in answer.outcomes}
+        assert errors == {**dict.fromkeys(family, 0.0), **dict.fromkeys(adaptive, negatives)}
+        assert answer.to_dict()["test"] == {"n": n, "measure": "share of wrong signs", "error_of_nearest": 0.0}
+        assert [entry["test_error"] for entry in answer.to_dict()["optimizers"]] == list(errors.values())
+        assert "test error" in answer.table().columns
+
+
+def test_real_digits_are_learnt_by_whichever_solution(tmp_path):
+    """Random features: every limit fits the 100 training digits exactly; their test errors differ, and are real."""
+    data, new = load("digits_features:n=100,d=400"), load_test("digits_features:n=100,d=400")
+    answer = tw.limits(tw.LeastSquares(data.X, data.t), ["gd", "adam"], test=(new.X, new.t))
+    assert [outcome.verdict for outcome in answer.outcomes] == ["minimum-norm solution", "left the row space"]
+    gd = answer.outcomes[0]
+    wrong = np.mean((new.X @ gd.w > 0) != (new.t > 0))
+    assert answer.test_error(gd.w) == wrong
+    assert 0.05 < wrong < 0.25
+    answer.save(tmp_path / "digits.html")
+
+
+def test_other_targets_are_judged_by_the_mean_square():
+    answer = tw.limits(ONE_EXAMPLE, ["gd"], test=([[1.0, 1.0]], [2.0]))
+    assert answer.error_measure == "mean squared error"
+    assert answer.test_error(answer.outcomes[0].w) == pytest.approx(0.04)
+    with pytest.raises(InputError, match="The test examples must have 2 features, as X has, but they have 3"):
+        tw.limits(ONE_EXAMPLE, ["gd"], test=([[1.0, 1.0, 1.0]], [2.0]))
+
+
+def test_optax_objects_many_seeds_and_float32_give_the_same_kind_of_answer():
+    generator = np.random.default_rng(0)
+    problem = tw.LeastSquares(generator.standard_normal((4, 9)), generator.standard_normal(4))
+    literal = tw.limits(problem, ["sgd", "adam"], seeds=2, steps=500)
+    with_optax = tw.limits(problem, ["sgd", "adam", ("mine", optax.adam(1e-2))], seeds=2, steps=500)
+    assert [outcome.name for outcome in with_optax.outcomes] == ["sgd", "sgd", "adam", "mine"]
+    for one, other in zip(literal.outcomes, with_optax.outcomes, strict=False):
+        np.testing.assert_allclose(one.w, other.w, atol=1e-12)
+        assert one.verdict == other.verdict
+    mine = tw.limits(problem, {"mine": optax.sgd(0.05), "ours": Optimizer("x", AdaGrad())}, start=np.ones(9)).outcomes
+    assert [outcome.name for outcome in mine] == ["mine", "ours"]
+    assert mine[0].verdict == "nearest solution to the start"
+    assert mine[0].closed_form.name == "nearest solution to the start"
+    assert mine[0].settings()["rate"] is None
+    assert mine[1].closed_form is None
+    single = tw.limits(problem, ["gd", "adam"], precision="float32")
+    assert [outcome.verdict for outcome in single.outcomes] == ["minimum-norm solution", "left the row space"]
+    assert single.outcomes[0].settings()["precision"] == "float32"
+
+
+def test_what_is_no_optimizer_is_refused():
+    with pytest.raises(InputError, match=r"a pair of a name and an Optax transformation.* but one is int"):
+        tw.limits(ONE_EXAMPLE, [("mine", 3)])
+    with pytest.raises(InputError, match="precision must be 'float64' or 'float32', but it is 'half'"):
+        tw.limits(ONE_EXAMPLE, precision="half")
+    with pytest.raises(InputError, match=r"The momentum must be at least 0 and below 1, but it is 1.0"):
+        tw.limits(ONE_EXAMPLE, ["momentum"], momentum=1.0)

@@ -37,6 +37,23 @@ def limits(
     batch: Annotated[int | None, typer.Option(help="Examples in a step, for all but gd and sgd. Default: all.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each optimizer that draws batches at random.")] = 1,
     seed: Annotated[int, typer.Option(help="The seed of the first of them.")] = 0,
+    momentum: Annotated[
+        str | None,
+        typer.Option(help="That of momentum and nesterov; with --expand also a name, such as delta. Default: 0.9."),
+    ] = None,
+    expand: Annotated[
+        str | None,
+        typer.Option(metavar="I,J,K", help="Write out the first steps on these batches in symbols, and run nothing."),
+    ] = None,
+    trace: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Show every number of the first K steps of each optimizer, and no more."),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Test examples, as DATA. Default: those of a named set that has some."),
+    ] = None,
+    float32: Annotated[bool, typer.Option("--float32", help="Run in single precision.")] = False,
     target: Annotated[str | None, typer.Option(help="The target column of a file: its name or index.")] = None,
     json: Json = False,
     save: Save = None,
@@ -46,16 +63,36 @@ def limits(
     thalweg limits "1 2 = 3"
     thalweg limits gaussian:n=20,d=100 --optimizers gd,sgd,adam --save limits.html
     thalweg limits wilson:n=40,p=0.75 --json
+    thalweg limits "1 2 = 3" --optimizers adagrad --rate 0.5 --trace 4
+    thalweg limits gaussian:n=3,d=5 --expand i,j,k --momentum delta
     """
     check_save(save)
     import thalweg as tw
-    from thalweg.data.inline import numbers
-    from thalweg.implicit_bias.verdict import DEFAULT_OPTIMIZERS, Limits, outcomes
+    from thalweg.data import load_test
+    from thalweg.data.inline import number, numbers
+    from thalweg.implicit_bias.verdict import DEFAULT_OPTIMIZERS, Limits, checked_test, outcomes
 
     source = tw.load(data, target=target)
     problem = tw.LeastSquares(source.X, source.t)
     w0 = problem.start(None if start is None else numbers(start, "--start"))
     chosen = [name.strip() for name in optimizers.split(",")] if optimizers else list(DEFAULT_OPTIMIZERS)
+    if expand is not None:
+        from thalweg.implicit_bias.expansion import expand as written_out
+
+        show(written_out(problem, expand, batch=batch or 1, rate=rate, momentum=momentum or 0), json=json, save=save)
+        return
+    delta = None if momentum is None else number(momentum, "--momentum")
+    if trace is not None:
+        from thalweg.implicit_bias.worked import Traces
+        from thalweg.implicit_bias.worked import trace as worked
+
+        traces = [
+            worked(problem, name, trace, start=w0, rate=rate, batch=batch, seed=seed, momentum=delta) for name in chosen
+        ]
+        show(Traces(tuple(traces)), json=json, save=save)
+        return
+    tried = tw.load(test, target=target) if test is not None else load_test(data)
+    test_examples = checked_test(problem, None if tried is None else (tried.X, tried.t))
     found = []
     interrupted = False
     try:
@@ -69,13 +106,15 @@ def limits(
                 start=w0,
                 rate=rate,
                 seed=seed,
+                momentum=delta,
+                precision="float32" if float32 else "float64",
                 progress=lambda share: advance(int(share * _PROGRESS_MARKS)),
             ):
                 found.append(outcome)
     except KeyboardInterrupt:
         interrupted = True
     if found:
-        show(Limits(problem, w0, tuple(found)), json=json, save=save)
+        show(Limits(problem, w0, tuple(found), test_examples), json=json, save=save)
     if interrupted:
         done = {outcome.name for outcome in found}
         rest = ",".join(name for name in chosen if name not in done)

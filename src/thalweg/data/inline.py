@@ -52,6 +52,14 @@ def numbers(text: str, name: str) -> list[float]:
     return found
 
 
+def number(text: str, name: str) -> float:
+    """The only number of a text; `name` is what messages call it."""
+    found = numbers(text, name)
+    if len(found) != 1:
+        raise InputError(f"{name} must be one number, but it is {text!r}.")
+    return found[0]
+
+
 def is_number(text: str) -> bool:
     """Whether Python reads `text` as a number, infinities and nan included."""
     try:

@@ -24,6 +24,7 @@ class Named(NamedTuple):
 
     about: str
     make: Callable[[str], Dataset]
+    make_test: Callable[[str], Dataset] | None = None
 
 
 def names() -> dict[str, str]:
@@ -94,14 +95,51 @@ def _diabetes(parameters: str) -> Dataset:
 
 def _breast_cancer(parameters: str) -> Dataset:
     _no_parameters("breast_cancer", parameters)
+    X, t, columns = _tumours()
+    return pair("breast_cancer", standardised(X, columns), t, columns, "benign", NAMED["breast_cancer"].about)
+
+
+def _breast_cancer_raw(parameters: str) -> Dataset:
+    _no_parameters("breast_cancer_raw", parameters)
+    X, t, columns = _tumours()
+    return pair("breast_cancer_raw", X, t, columns, "benign", NAMED["breast_cancer_raw"].about)
+
+
+def _tumours() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], list[str]]:
     table = np.loadtxt(_bundled("data/breast_cancer.csv"), delimiter=",", skiprows=1)
     measures = ["radius", "texture", "perimeter", "area", "smoothness"]
     measures += ["compactness", "concavity", "concave points", "symmetry", "fractal dimension"]
     columns = [f"mean {measure}" for measure in measures]
     columns += [f"{measure} error" for measure in measures] + [f"worst {measure}" for measure in measures]
-    t = 2 * table[:, -1] - 1
-    about = NAMED["breast_cancer"].about
-    return pair("breast_cancer", standardised(table[:, :-1], columns), t, columns, "benign", about)
+    return table[:, :-1], 2 * table[:, -1] - 1, columns
+
+
+def _digits_features(parameters: str) -> Dataset:
+    """The first n digits, the others being for the test: `sqrt(2/d) cos(G x + b)` of the pixels x.
+
+    `G ~ N(0, 1)`, `(64, d)`, and `b ~ U(0, 2 pi)` are drawn in this order from `default_rng(seed)`: an approximation
+    of the Gaussian kernel of width 1.
+
+    Source: A. Rahimi, B. Recht, "Random Features for Large-Scale Kernel Machines" (2007), algorithm 1.
+    """
+    return _digits_through_features(parameters, test=False)
+
+
+def _digits_through_features(parameters: str, test: bool) -> Dataset:
+    name = "digits_features"
+    given = _parse_parameters(name, parameters, {"d": 2000, "n": 500, "seed": 0})
+    n, d, seed = given["n"], given["d"], given["seed"]
+    digits = _digits("")
+    _require(name, "n", n, 1 <= n < digits.n, f"1 to {digits.n - 1}")
+    _require(name, "d", d, d >= 1, "at least 1")
+    _require(name, "seed", seed, seed >= 0, "at least 0")
+    _require_memory(name, digits.n, d)
+    generator = np.random.default_rng(seed)
+    G, b = generator.standard_normal((digits.d, d)), generator.uniform(0, 2 * math.pi, d)
+    kept = slice(n, None) if test else slice(n)
+    X = math.sqrt(2 / d) * np.cos(digits.X[kept] @ G + b)
+    title = f"{name}:d={d},n={n},seed={seed}" + (" (test)" if test else "")
+    return pair(title, X, digits.t[kept], target="even", about=NAMED[name].about)
 
 
 def _gaussian(parameters: str) -> Dataset:
@@ -147,6 +185,18 @@ def _wilson(parameters: str) -> Dataset:
     return pair(f"wilson:n={n},p={p:g}", X, t, columns, "label", NAMED["wilson"].about)
 
 
+def _wilson_test(parameters: str) -> Dataset:
+    """New examples with the labels of the training examples.
+
+    Their own features are none of the training examples', so that nothing has been learnt of them from a start at
+    zero and they would only add columns of zero weight; they are left out.
+    """
+    training = _wilson(parameters)
+    seen = training.X.copy()
+    seen[:, 3:] = 0
+    return pair(f"{training.name} (test)", seen, training.t, training.columns, training.target, training.about)
+
+
 def _require_memory(name: str, n: int, d: int) -> None:
     """Refuse an n x d matrix larger than the machine: asking for one would not fail but freeze it."""
     if hasattr(os, "sysconf") and 8 * n * d > os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"):
@@ -186,6 +236,16 @@ NAMED = {
         "569 tumours, 30 measurements, columns standardised, no intercept; target +1 benign, -1 malignant.",
         _breast_cancer,
     ),
+    "breast_cancer_raw": Named(
+        "569 tumours, 30 measurements in their own units, no intercept; target +1 benign, -1 malignant.",
+        _breast_cancer_raw,
+    ),
+    "digits_features": Named(
+        "The first n digits through d random cosine features, target as for digits, the other digits for the test: "
+        "digits_features:d=2000,n=500,seed=0.",
+        _digits_features,
+        lambda parameters: _digits_through_features(parameters, test=True),
+    ),
     "gaussian": Named(
         "n examples of d standard normal features; t = X w + noise, w normal with variance 1/d: gaussian:n=20,d=100.",
         _gaussian,
@@ -193,5 +253,6 @@ NAMED = {
     "wilson": Named(
         "The construction of Wilson et al. (2017), a share p of labels +1: wilson:n=40,p=0.75.",
         _wilson,
+        _wilson_test,
     ),
 }

@@ -17,8 +17,9 @@ def load(source: object, *, target: str | int | None = None) -> Dataset:
 
     Args:
         source: one of
-            a name: `"digits"`, `"diabetes"`, `"breast_cancer"`, `"gaussian:n=20,d=100,seed=0,noise=0"`,
-            `"wilson:n=40,p=0.75"`; `names()` says what each holds;
+            a name: `"digits"`, `"diabetes"`, `"breast_cancer"`, `"breast_cancer_raw"`,
+            `"digits_features:d=2000,n=500,seed=0"`, `"gaussian:n=20,d=100,seed=0,noise=0"`, `"wilson:n=40,p=0.75"`;
+            `names()` says what each holds;
             rows written out, features = target: `"1 2 = 3; 0 1 = 2"`;
             a file: `.npz` with arrays `X` and `t` (or `y`), or a sparse matrix from `scipy.sparse.save_npz` with or
             without an array `t`; `.npy` with a two-dimensional array, memory-mapped, so that it may be larger than
@@ -52,3 +53,17 @@ def load(source: object, *, target: str | int | None = None) -> Dataset:
             raise InputError(f"A tuple of data must be a pair (X, t), but it has {len(source)} items.")
         return pair("data", *source) if target is None else no_choice_of_target("a pair (X, t)")
     return table_with_target("data", source, (), target)
+
+
+def load_test(source: str) -> Dataset | None:
+    """The test examples that belong to a named data set; None where there are none.
+
+    Args:
+        source: what `load` was given.
+
+    Raises:
+        InputError: the parameters of the name cannot be used.
+    """
+    name, _, parameters = source.strip().partition(":")
+    named = NAMED.get(name)
+    return named.make_test(parameters) if named is not None and named.make_test is not None else None

@@ -49,10 +49,12 @@ class Rule:
     """How gradients become directions: `w <- w - rate * direction`, from a state that starts as zeros.
 
     Its fields are its settings. `keeps_row_space` says whether every direction is a combination of the gradients
-    seen so far, so that the run cannot leave `w0 +` the row space of X; None where that is not known.
+    seen so far, so that the run cannot leave `w0 +` the row space of X; None where that is not known. `state_names`
+    names the vectors of its state, in order.
     """
 
     keeps_row_space: ClassVar[bool | None] = True
+    state_names: ClassVar[tuple[str, ...]] = ()
 
     def begin(self, d: int) -> State:
         """The state before the first step."""
@@ -169,6 +171,7 @@ class HeavyBall(Rule):
     """Momentum: `v <- momentum v + g`, direction `v` (fact F1.4, whose velocity is `-rate v`)."""
 
     momentum: float = 0.9
+    state_names: ClassVar[tuple[str, ...]] = ("v",)
 
     def begin(self, d: int) -> State:
         """`v = 0`."""
@@ -240,6 +243,7 @@ class AdaGrad(_PerCoordinate):
 
     epsilon: float = 1e-10
     accumulator: float = 0.0
+    state_names: ClassVar[tuple[str, ...]] = ("G",)
 
     def begin(self, d: int) -> State:
         """`G`."""
@@ -279,6 +283,7 @@ class RMSProp(_PerCoordinate):
 
     decay: float = 0.9
     epsilon: float = 1e-8
+    state_names: ClassVar[tuple[str, ...]] = ("G",)
 
     def begin(self, d: int) -> State:
         """`G = 0`."""
@@ -301,6 +306,7 @@ class Adam(_PerCoordinate):
     b1: float = 0.9
     b2: float = 0.999
     epsilon: float = 1e-8
+    state_names: ClassVar[tuple[str, ...]] = ("m", "v")
 
     def begin(self, d: int) -> State:
         """`m = v = 0`, and the powers of b1 and b2, which are cheaper to carry along than to compute."""
@@ -347,6 +353,7 @@ class Lion(_PerCoordinate):
     b1: float = 0.9
     b2: float = 0.99
     weight_decay: float = 1e-3
+    state_names: ClassVar[tuple[str, ...]] = ("m",)
 
     def begin(self, d: int) -> State:
         """`m = 0`."""

@@ -117,6 +117,7 @@ def prepared(
     start: ArrayLike | None = None,
     rate: float | None = None,
     batch: int | None = None,
+    momentum: float | None = None,
 ) -> Optimizer:
     """An optimizer with everything chosen that the problem chooses: its rate and the size of its batches.
 
@@ -128,12 +129,13 @@ def prepared(
         rate: the learning rate in place of the default.
         batch: the number of examples in a step for all but `gd` and `sgd`; None for all examples, and for a quarter
             of them where the name says `minibatch`.
+        momentum: that of the names `momentum` and `nesterov`, at least 0 and below 1; None for their default.
 
     Raises:
         InputError: the name is unknown, or a number is out of its range.
     """
     if isinstance(optimizer, str):
-        optimizer = _named(problem, optimizer, rate, batch)
+        optimizer = _named(problem, optimizer, rate, batch, momentum)
     if optimizer.batch is not None and not 1 <= optimizer.batch <= problem.n:
         raise InputError(f"A batch must hold 1 to {problem.n} examples, but {optimizer.name} has {optimizer.batch}.")
     if isinstance(optimizer.rule, Preconditioned) and len(optimizer.rule.P) != problem.d:
@@ -150,7 +152,9 @@ def prepared(
     return optimizer
 
 
-def _named(problem: LeastSquares, name: str, rate: float | None, batch: int | None) -> Optimizer:
+def _named(
+    problem: LeastSquares, name: str, rate: float | None, batch: int | None, momentum: float | None
+) -> Optimizer:
     if name == "preconditioned":
         mean_squares = squares(problem.X).sum(axis=0) / problem.n + problem.l2
         optimizer = Optimizer(name, Preconditioned(1 / np.where(mean_squares > 0, mean_squares, 1.0)))
@@ -158,6 +162,10 @@ def _named(problem: LeastSquares, name: str, rate: float | None, batch: int | No
         optimizer = OPTIMIZERS[name]
     else:
         raise unknown_name("optimizer", name, names())
+    if momentum is not None and not 0 <= momentum < 1:
+        raise InputError(f"The momentum must be at least 0 and below 1, but it is {momentum}.")
+    if momentum is not None and isinstance(optimizer.rule, HeavyBall):
+        optimizer = dataclasses.replace(optimizer, rule=dataclasses.replace(optimizer.rule, momentum=momentum))
     if name.startswith("minibatch"):
         batch = batch or max(1, problem.n // 4)
     return dataclasses.replace(optimizer, rate=rate, batch=optimizer.batch if name in ("gd", "sgd") else batch)
@@ -253,7 +261,7 @@ def run(
     settled = Settled(problem, optimizer)
     w0 = problem.start(start)
     w, state = w0.copy(), rule.begin(problem.d)
-    batches = _batches(problem.n, optimizer, np.random.default_rng(seed))
+    drawn = batches(problem.n, optimizer, np.random.default_rng(seed))
     check_every = 1 if optimizer.batch is None else -(-problem.n // optimizer.batch)
     notes: list[tuple[int, float, Vector]] = []
     ended: End = "budget"
@@ -272,7 +280,7 @@ def run(
                     progress(step)
             if last:
                 break
-            direction, state = rule.direction_at(w, problem.gradient(w, next(batches)), state)
+            direction, state = rule.direction_at(w, problem.gradient(w, next(drawn)), state)
             w = w - optimizer.rate * decay**step * direction
             step += 1
     return Trajectory(
@@ -299,7 +307,7 @@ def drawn_batches(n: int, size: int, replacement: bool, generator: np.random.Gen
             yield np.pad(orders, ((0, 0), (0, -n % size)), constant_values=-1).reshape(-1, size)
 
 
-def _batches(n: int, optimizer: Optimizer, generator: np.random.Generator) -> Iterator[NDArray[np.intp] | None]:
+def batches(n: int, optimizer: Optimizer, generator: np.random.Generator) -> Iterator[NDArray[np.intp] | None]:
     """The rows of every step, without end; None stands for all of them."""
     if optimizer.batch is None:
         yield from itertools.repeat(None)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 DEFAULT_OPTIMIZERS = ("gd", "sgd", "momentum", "adagrad")
 DEFAULT_STEPS = 20_000
 
+Pair: TypeAlias = tuple[Any, Any]
 Asked: TypeAlias = Sequence[str | Optimizer | tuple[str, Any]] | Mapping[str, Any]
 
 _MOST_WEIGHTS_PRINTED = 1000
@@ -48,7 +49,9 @@ def limits(
     start: ArrayLike | None = None,
     rate: float | None = None,
     seed: int = 0,
+    momentum: float | None = None,
     precision: Precision = "float64",
+    test: Pair | None = None,
     progress: Callable[[float], None] | None = None,
 ) -> Limits:
     """Run optimizers and say where each ends up.
@@ -71,7 +74,9 @@ def limits(
             limit for the kin of gradient descent, and the way to the nearest solution, spread over the coordinates,
             for the others.
         seed: of the first run's random batches; the next runs count on from it.
+        momentum: that of `momentum` and `nesterov`; None for 0.9.
         precision: the arithmetic of the runs, `"float64"` or `"float32"`.
+        test: examples and targets `(X, t)` that the weights are tried on, such as `load_test` gives.
         progress: called with the share of the work done, 0 to 1.
 
     Raises:
@@ -87,11 +92,12 @@ def limits(
             start=start,
             rate=rate,
             seed=seed,
+            momentum=momentum,
             precision=precision,
             progress=progress,
         )
     )
-    return Limits(problem, problem.start(start), tuple(found))
+    return Limits(problem, problem.start(start), tuple(found), checked_test(problem, test))
 
 
 def outcomes(
@@ -104,6 +110,7 @@ def outcomes(
     start: ArrayLike | None = None,
     rate: float | None = None,
     seed: int = 0,
+    momentum: float | None = None,
     precision: Precision = "float64",
     progress: Callable[[float], None] | None = None,
 ) -> Iterator[Outcome]:
@@ -119,7 +126,9 @@ def outcomes(
     chosen = DEFAULT_OPTIMIZERS if optimizers is None else optimizers
     if not chosen:
         raise InputError("There is no optimizer to run; name at least one.")
-    ready = [prepared(problem, one, start=start, rate=rate, batch=batch) for one in _asked(chosen, batch)]
+    ready = [
+        prepared(problem, one, start=start, rate=rate, batch=batch, momentum=momentum) for one in _asked(chosen, batch)
+    ]
     runs = [(one, seed + k) for one in ready for k in range(seeds if one.batch is not None else 1)]
     if precision == "float32" or any(isinstance(one.rule, OptaxTransformation) for one in ready):
         compiles = True
@@ -154,6 +163,20 @@ def outcomes(
         report(steps)
 
 
+def checked_test(problem: LeastSquares, test: Pair | None) -> LeastSquares | None:
+    """The test examples, once they fit the problem.
+
+    Raises:
+        InputError: they cannot be used, or have another number of features.
+    """
+    if test is None:
+        return None
+    tried = LeastSquares(*test)
+    if tried.d != problem.d:
+        raise InputError(f"The test examples must have {problem.d} features, as X has, but they have {tried.d}.")
+    return tried
+
+
 def _asked(optimizers: Asked, batch: int | None) -> Iterator[str | Optimizer]:
     """The optimizers that a caller asked for in any of the ways of `limits`."""
     for one in optimizers.items() if isinstance(optimizers, Mapping) else optimizers:
@@ -186,11 +209,27 @@ class Limits(Result):
         problem: what was minimised.
         start: the first weights w0, `(d,)`.
         outcomes: one for each run, in the order asked for.
+        test: the examples that the weights are tried on.
     """
 
     problem: LeastSquares
     start: Vector
     outcomes: tuple[Outcome, ...]
+    test: LeastSquares | None = None
+
+    @property
+    def error_measure(self) -> str:
+        """What a test error is: for targets +1 and -1 the share of wrong signs, for all others the mean square."""
+        signs = self.test is not None and bool(np.all(np.abs(self.test.t) == 1))
+        return "share of wrong signs" if signs else "mean squared error"
+
+    def test_error(self, w: Vector) -> float | None:
+        """The error of weights on the test examples; None without any, and for weights that are not finite."""
+        if self.test is None or not np.isfinite(w).all():
+            return None
+        if self.error_measure == "mean squared error":
+            return self.test.loss(w)
+        return float(np.mean(np.sign(self.test.X @ w) != self.test.t))
 
     @cached_property
     def nearest(self) -> Vector:
@@ -201,14 +240,17 @@ class Limits(Result):
         """One row for each run with everything that is known of it: the table that goes into a file."""
         columns = ["optimizer", "seed", "verdict", "loss", "row-space ratio", "norm ratio", "distance from w*"]
         columns += ["distance from minimum norm", "limit by formula", "distance from it", "steps", "rate"]
-        columns += ["stability limit", "settings"]
+        columns += ["stability limit", *["test error"] * (self.test is not None), "settings"]
         rows: list[list[Cell]] = []
         for outcome in self.outcomes:
             run, formula = outcome.trajectory, outcome.closed_form
             row: list[Cell] = [outcome.name, run.seed, outcome.verdict.value, run.loss, outcome.row_space_ratio]
             row += [outcome.norm_ratio, outcome.distance_to_nearest, outcome.distance_to_minimum_norm]
             row += [formula.name if formula else None, outcome.distance_to_closed_form, run.steps, run.optimizer.rate]
-            rows.append([*row, outcome.stability_limit, _settings_text(run.optimizer)])
+            row.append(outcome.stability_limit)
+            if self.test is not None:
+                row.append(self.test_error(outcome.w))
+            rows.append([*row, _settings_text(run.optimizer)])
         return Table(self._title, columns, rows, self._notes())
 
     def tables(self) -> list[Table]:
@@ -227,12 +269,16 @@ class Limits(Result):
             run, formula = outcome.trajectory, outcome.closed_form
             place = [_point(run.w)] * shows_weights
             verdicts.append([name, outcome.verdict.value, *place, run.loss, outcome.row_space_ratio])
+            if self.test is not None:
+                verdicts[-1].append(self.test_error(outcome.w))
             predicted = formula.name if formula else "none known"
             way: list[Cell] = [name, outcome.norm_ratio, outcome.distance_to_nearest, predicted]
             ways.append([*way, outcome.distance_to_closed_form])
             rate = run.optimizer.rate
             settings.append([name, run.steps, rate, outcome.stability_limit, _settings_text(run.optimizer)])
         head = ("optimizer", "verdict", *["lands at"] * shows_weights, "loss", "row space")
+        if self.test is not None:
+            head = (*head, "test error")
         return [
             Table(self._title, head, verdicts, self._notes()),
             Table(
@@ -268,6 +314,9 @@ class Limits(Result):
                 "Row space: how far w - w0 lies outside the row space of X, in units of rounding; "
                 "below 30 there is only rounding."
             )
+        if self.test is not None:
+            of_nearest = f"; that of w* is {self.test_error(self.nearest):.6g}"
+            notes.append(f"Test error: the {self.error_measure} on {self.test.n:,} examples{of_nearest}.")
         return [*notes, *dict.fromkeys(note for outcome in self.outcomes for note in self._remarks(outcome))]
 
     def _remarks(self, outcome: Outcome) -> Iterator[str]:
@@ -287,11 +336,12 @@ class Limits(Result):
             yield f"{outcome.name}: scales every coordinate, but stays in the row space here (exception of fact F1.6)."
 
     def to_dict(self) -> dict[str, Any]:
-        """Keys `n`, `d`, `rank`, `start`, `minimum_norm`, `nearest` and `optimizers`, one entry for each run.
+        """Keys `n`, `d`, `rank`, `start`, `minimum_norm`, `nearest`, `test` and `optimizers`, one entry for each run.
 
         An entry has `name`, `verdict`, `loss`, `steps`, `norm_ratio`, `row_space_ratio`, `distance_to_minimum_norm`,
         `distance_to_nearest`, `limit` (the last weights), `closed_form` (`name` and `distance`, or null),
-        `stability_limit` and `settings`. Weights are null where there are more than 1000.
+        `stability_limit`, `test_error` and `settings`. `test` has `n`, `measure` and
+        `error_of_nearest`, or is null. Weights are null where there are more than 1000.
         """
         problem = self.problem
 
@@ -317,6 +367,7 @@ class Limits(Result):
                     "limit": weights(outcome.w),
                     "closed_form": formula and {"name": formula.name, "distance": outcome.distance_to_closed_form},
                     "stability_limit": outcome.stability_limit,
+                    "test_error": self.test_error(outcome.w),
                     "settings": settings,
                 }
             )
@@ -327,6 +378,12 @@ class Limits(Result):
             "start": weights(self.start),
             "minimum_norm": weights(problem.minimum_norm_solution()),
             "nearest": weights(self.nearest),
+            "test": self.test
+            and {
+                "n": self.test.n,
+                "measure": self.error_measure,
+                "error_of_nearest": self.test_error(self.nearest),
+            },
             "optimizers": entries,
         }
 
