@@ -10,7 +10,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from thalweg.textbook import convolution as book
-from thalweg.textbook.convolution import CONV, POOL, WINDOWS, Layer, Window
+from thalweg.textbook.convolution import CONV, POOL, WINDOWS, Conv, Full, Pool, Window
 
 # F3.1
 
@@ -107,15 +107,19 @@ def test_oriented_edges_point_to_the_bright_side(kernel, direction, quarters):
     assert f"brightens towards {found.direction:g} deg" in found.reason
 
 
+def told_to_a_tenth(direction):
+    return direction == round(direction, 1)
+
+
 @pytest.mark.parametrize("angle", [10, 30, 60, 100, 200, 340])
 def test_edges_of_any_angle(angle):
-    """F3.1: derivatives of a Gaussian; their direction is found to half a degree."""
+    """F3.1: derivatives of a Gaussian; their direction is found to half a degree and told to a tenth."""
     row, column = np.indices((7, 7)) - 3
     across = column * math.cos(math.radians(angle)) - row * math.sin(math.radians(angle))
-    kernel = across * np.exp(-(row**2 + column**2) / 4)
-    found = book.detects(kernel)
+    found = book.detects(across * np.exp(-(row**2 + column**2) / 4))
     assert found.kind == "oriented edge"
     assert found.direction == pytest.approx(angle, abs=0.5)
+    assert told_to_a_tenth(found.direction)
 
 
 @pytest.mark.parametrize("colour", ["bright", "dark"])
@@ -136,6 +140,20 @@ def test_lines_run_along_their_direction(kernel, direction, quarters, colour):
     found = book.detects(sign * turned(kernel, quarters))
     assert found[:2] == ("line", (direction + 90 * quarters) % 180)
     assert f"like a {colour} line" in found.reason
+    if kernel == VERTICAL_LINE:
+        assert found.reason.startswith("100%")
+
+
+@pytest.mark.parametrize("angle", [15, 30, 40, 60, 75, 110, 160])
+def test_lines_of_any_angle(angle):
+    """F3.1: thin ridges; their direction is found to three degrees and told to a tenth."""
+    row, column = np.indices((7, 7)) - 3
+    distance = row * math.cos(math.radians(angle)) + column * math.sin(math.radians(angle))
+    ridge = np.exp(-(distance**2) / (2 * 0.6**2))
+    found = book.detects(ridge - ridge.mean())
+    assert found.kind == "line"
+    assert found.direction == pytest.approx(angle, abs=3)
+    assert told_to_a_tenth(found.direction)
 
 
 LAPLACIANS = {
@@ -152,6 +170,29 @@ def test_laplacians_answer_edges_of_any_direction(kernel):
     assert book.detects(np.array(kernel))[:2] == ("unoriented edge", None)
 
 
+LANCZOS = [-0.03, 0.0, 0.28, 0.5, 0.28, 0.0, -0.03]
+
+
+@pytest.mark.parametrize("factor", [0.01, 1, 100])
+@pytest.mark.parametrize(
+    ("kernel", "kind"),
+    [
+        (book.PREWITT, "oriented edge"),
+        (VERTICAL_LINE, "line"),
+        (LAPLACIANS["four"], "unoriented edge"),
+        (np.outer(LANCZOS, LANCZOS), "blur"),
+        ([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], "sharpen"),
+        ([[-1, -1, -1], [-1, 8.5, -1], [-1, -1, -1]], "unoriented edge"),
+        ([[-1, -1, -1], [-1, 11, -1], [-1, -1, -1]], "sharpen"),
+        ([[1, 0, 1], [0, -3.7, 0], [1, 0, 1]], "unoriented edge"),
+        ([[1, 0, 1], [0, -2.5, 0], [1, 0, 1]], "other"),
+    ],
+)
+def test_kinds_do_not_depend_on_strength(kernel, kind, factor):
+    """F3.1: a filter times a number is the same kind; small sums beside large taps count as zero."""
+    assert book.detects(factor * np.array(kernel)).kind == kind
+
+
 @pytest.mark.parametrize(
     ("kernel", "kind", "why"),
     [
@@ -161,16 +202,21 @@ def test_laplacians_answer_edges_of_any_direction(kernel):
         ([[0, 0, 1], [0, 0, 0], [0, 0, 0]], "other", "shifts or inverts"),
         ([[1, 0]], "other", "shifts or inverts"),
         (np.zeros((3, 3)), "other", "every tap is zero"),
-        (np.ones((3, 3)), "blur", "no tap is negative"),
-        ([[1, 2, 1]], "blur", "no tap is negative"),
-        (np.eye(5), "blur", "no tap is negative"),
+        (np.ones((3, 3)), "blur", "flat areas, times 9, pass more strongly"),
+        ([[1, 2, 1]], "blur", "times 4"),
+        (np.eye(5), "blur", "times 5"),
         # Lanczos: it smooths although its outer taps are negative
-        (np.outer(*2 * [[-0.03, 0.0, 0.28, 0.5, 0.28, 0.0, -0.03]]), "blur", "comes out weaker"),
-        ([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], "sharpen", "flat areas give 1, fine detail comes out stronger"),
-        ([[-1, -1, -1], [-1, 17, -1], [-1, -1, -1]], "sharpen", "flat areas give 9"),
-        ([[0, -1, 0], [-1, 40, -1], [0, -1, 0]], "sharpen", "flat areas give 36"),
-        # flat areas come out darker than dark: neither sharpened nor an edge
-        ([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], "other", "isolated points"),
+        (np.outer(LANCZOS, LANCZOS), "blur", "times 1"),
+        (np.outer(LANCZOS, [1, 2, 1]), "blur", "times 4"),
+        # inverted
+        (-np.ones((5, 5)), "other", "times -25: neither"),
+        (-np.outer(np.hanning(9)[1:-1], np.hanning(11)[1:-1]), "other", "like none of"),
+        ([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], "sharpen", "flat areas come out times 1, fine detail more strongly"),
+        ([[-1, -1, -1], [-1, 17, -1], [-1, -1, -1]], "sharpen", "times 9, fine detail"),
+        # the neighbours cancel: neither a mean of them is taken off nor added
+        ([[1, -1, 1], [-1, 1, -1], [1, -1, 1]], "other", "times 1: neither"),
+        # straight edges leave no trace
+        ([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], "other", "times 0: neither"),
         ([[-1, 0, 1], [0, 0, 0], [1, 0, -1]], "other", "like none of"),
         ([[3, -1, 2], [-2, 1, 3], [1, -3, 1]], "other", "like none of"),
         ([[-1, 1, 1, -1, 1, -1, -1, 1]], "other", "like none of"),
@@ -192,11 +238,21 @@ def test_gabor_waves(angle, period, phase):
     kernel = np.exp(-(row**2 + column**2) / 8) * np.cos(2 * math.pi * along / period + phase)
     found = book.detects(kernel)
     assert found.kind == "Gabor-like"
-    turn = (found.direction - angle - 90 + 90) % 180 - 90
+    turn = (found.direction - angle) % 180 - 90
     assert abs(turn) < 2
     told = float(found.reason.split(" a fading wave of ")[1].split(" pixels")[0])
     assert told == pytest.approx(period, rel=0.05)
     assert int(found.reason.split("%")[0]) >= 97
+    assert told_to_a_tenth(found.direction)
+
+
+def test_a_gabor_wave_among_the_frequencies_tried_is_matched_in_full():
+    """F3.1: 11/64 cycles a pixel across and 5/64 up: stripes at right angles, 64 / sqrt(11^2 + 5^2) pixels apart."""
+    row, column = np.indices((15, 15)) - 7
+    kernel = np.exp(-(row**2 + column**2) / 8) * np.cos(2 * math.pi * (11 * column - 5 * row) / 64)
+    found = book.detects(kernel)
+    assert found.direction == round(90 + math.degrees(math.atan2(5, 11)), 1)
+    assert found.reason.startswith(f"100% like a fading wave of {64 / math.hypot(11, 5):.1f} pixels with stripes")
 
 
 def test_a_gabor_wave_needs_five_pixels_either_way():
@@ -257,11 +313,11 @@ def networks(draw):
         if side >= 2 and draw(st.booleans()):
             size = draw(st.integers(2, min(3, side)))
             side //= size
-            layers.append(Layer("pool", size, channels))
+            layers.append(Pool(size))
         else:
             channels = draw(st.integers(1, 3))
-            layers.append(Layer("conv", draw(st.sampled_from([1, 3])), channels))
-    layers += [Layer("fc", 1, draw(st.integers(1, 3))) for _ in range(draw(st.integers(1, 2)))]
+            layers.append(Conv(draw(st.sampled_from([1, 3])), channels))
+    layers += [Full(draw(st.integers(1, 3))) for _ in range(draw(st.integers(1, 2)))]
     return shape, layers
 
 
@@ -275,7 +331,7 @@ def test_formulae_count_what_a_walk_over_every_connection_counts(network):
 
 def test_walk_counts_a_network_counted_on_paper():
     """F3.2: 5 x 4 x 2 pixels; conv3-3: 60 units of 18 inputs, 57 parameters; pool2: 12 units of 4; fc-2: 12 each."""
-    layers = [Layer("conv", 3, 3), Layer("pool", 2, 3), Layer("fc", 1, 2)]
+    layers = [Conv(3, 3), Pool(2), Full(2)]
     assert book.sizes_by_walking((5, 4, 2), layers) == [(60, 57, 1080), (12, 0, 48), (2, 26, 24)]
 
 

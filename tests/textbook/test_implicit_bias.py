@@ -351,6 +351,8 @@ def test_one_example_limit_is_where_adagrad_ends(sizes, signs):
 
 
 def test_one_example_limit_starts_from_anywhere():
+    """F1.5; a coordinate whose feature is 0 never has a gradient and stays."""
+    np.testing.assert_array_equal(book.one_example_limit(np.array([2.0, 0]), 3.0, np.array([1.0, 5])), [1.5, 5])
     np.testing.assert_allclose(book.one_example_limit(LINE[0], 3.0, np.array([6.0, 12])), [-3, 3], atol=1e-14)
 
 

@@ -14,6 +14,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
 from typing import Any, NamedTuple, TypeAlias
@@ -74,53 +75,48 @@ def detects(kernel: Array) -> Detection:
     middle = k[(x == 0) & (y == 0)].sum()
     flat, size = k.sum(), np.abs(k).sum()
 
-    if size == 0:
+    if not k.any():
         return Detection("other", None, "every tap is zero: it answers nothing")
     if np.count_nonzero(k) == 1:
         if middle > 0:
             return Detection("identity", None, f"its one tap, {middle:g}, is in the middle: every pixel passes unmixed")
         return Detection("other", None, f"its one tap, {flat:g}, is off the middle or negative: it shifts or inverts")
-    if k.min() >= 0:
-        return Detection("blur", None, "no tap is negative: every pixel becomes a weighted sum of its neighbours")
+    if flat > 0.999 * frequency_response(k, WAVES).max():
+        return Detection("blur", None, f"flat areas, times {flat:g}, pass more strongly than any wave")
 
     angle = np.arctan2((k * y).sum(), (k * x).sum())
     step = np.sign(np.round(x * np.cos(angle) + y * np.sin(angle), 9))
     if (match := _likeness(k, step)) > 0.7:
         direction = round(float(np.degrees(angle)) % 360, 1)
-        return Detection(
-            "oriented edge", direction, f"{match:.0%} like a step that brightens towards {direction:g} deg"
-        )
+        why = f"{match:.0%} like a step that brightens towards {direction:g} deg"
+        return Detection("oriented edge", direction, why)
 
     if k.shape[0] == k.shape[1] and (match := _likeness(k, _round(k, x * x + y * y))) > 0.95:
-        why = f"{match:.0%} the same in every direction, flat areas give {flat:g}"
-        if flat > 0.1 * size:
-            sharpens = frequency_response(k, WAVES).max() > 1.001 * flat
-            detail = "fine detail comes out stronger" if sharpens else "fine detail comes out weaker"
-            return Detection("sharpen" if sharpens else "blur", None, f"{why}, {detail}")
-        if abs((k * (x * x + y * y)).sum()) > 0.01 * size:
-            return Detection("unoriented edge", None, f"{why}: it answers edges of any direction")
-        return Detection("other", None, f"{why}, and so do straight edges: it answers isolated points")
+        why = f"{match:.0%} the same in every direction, flat areas come out times {flat:g}"
+        if middle > flat > 0.1 * size:
+            return Detection("sharpen", None, f"{why}, fine detail more strongly")
+        if abs(flat) < 0.1 * size and abs((k * (x * x + y * y)).sum()) > 0.01 * size:
+            return Detection("unoriented edge", None, f"{why}, edges of any direction remain")
+        return Detection("other", None, f"{why}: neither an edge detector nor sharpening")
 
     along = np.arctan2(2 * (k * x * y).sum(), (k * (x * x - y * y)).sum()) / 2
     angle = max((along, along + np.pi / 2), key=lambda theta: abs(_likeness(k, _line(x, y, theta))))
     if abs(match := _likeness(k, _line(x, y, angle))) > 0.9:
         direction = round(float(np.degrees(angle)) % 180, 1)
-        colour = "bright" if match > 0 else "dark"
-        return Detection("line", direction, f"{abs(match):.0%} like a {colour} line along {direction:g} deg")
+        why = f"{abs(match):.0%} like a {'bright' if match > 0 else 'dark'} line along {direction:g} deg"
+        return Detection("line", direction, why)
 
-    match, stripes, period = _wave(k, x, y)
-    if match > 0.9:
-        return Detection(
-            "Gabor-like", stripes, f"{match:.0%} a fading wave of {period:.1f} pixels along {stripes:g} deg"
-        )
+    if (wave := _wave(k, x, y)) is not None and wave.match > 0.9:
+        why = f"{wave.match:.0%} like a fading wave of {wave.period:.1f} pixels with stripes along {wave.stripes:g} deg"
+        return Detection("Gabor-like", wave.stripes, why)
     return Detection("other", None, "like none of: identity, blur, sharpening, edge, line, Gabor wave")
 
 
 def _trimmed(k: Array) -> Array:
     """`k` without the outer rows and columns that are zero on both sides."""
-    while len(k) > 2 and not k[[0, -1]].any():
+    while k.any() and not k[[0, -1]].any():
         k = k[1:-1]
-    while k.shape[1] > 2 and not k[:, [0, -1]].any():
+    while k.any() and not k[:, [0, -1]].any():
         k = k[:, 1:-1]
     return k
 
@@ -140,37 +136,60 @@ def _round(k: Array, squared_radius: Array) -> Array:
 
 
 def _line(x: Array, y: Array, theta: float) -> Array:
-    """A bright line, one pixel wide, through the middle in direction theta, on a ground that makes the mean zero."""
-    on = np.abs(y * np.cos(theta) - x * np.sin(theta)) < 0.501
-    line: Array = np.where(on, 1, 0) - on.mean()
+    """A bright line through the middle in direction theta, fading within a pixel, on a ground that makes the mean 0."""
+    distance = np.abs(y * np.cos(theta) - x * np.sin(theta))
+    line: Array = np.maximum(0, 1 - distance) - np.maximum(0, 1 - distance).mean()
     return line
 
 
-def _wave(k: Array, x: Array, y: Array) -> tuple[float, float, float]:
-    """The best fading wave at the frequency that `k` passes best: likeness, direction of its stripes, period."""
+class Wave(NamedTuple):
+    """F3.1: how much a filter is like a fading wave, the direction of its stripes in degrees, its period in pixels."""
+
+    match: float
+    stripes: float
+    period: float
+
+
+def _wave(k: Array, x: Array, y: Array) -> Wave | None:
+    """The best fading wave at the frequency that `k` passes best; None where that is 0 or `k` is too small for one."""
     response = frequency_response(k, WAVES)
     down, across = np.unravel_index(np.argmax(response), response.shape)
     fy, fx = -np.fft.fftfreq(WAVES)[down], np.fft.fftfreq(WAVES)[across]
     if fx == fy == 0 or min(k.shape) < 5:
-        return 0.0, 0.0, 0.0
+        return None
     squared_width = (k * k * (x * x + y * y)).sum() / (k * k).sum()
     window = np.exp(-(x * x + y * y) / (2 * squared_width))
     phase = 2 * np.pi * (fx * x + fy * y)
     waves = np.stack([(window * np.cos(phase)).ravel(), (window * np.sin(phase)).ravel()], axis=1)
     best = waves @ np.linalg.lstsq(waves, k.ravel())[0]
-    stripes = round(float(np.degrees(np.arctan2(fy, fx)) + 90) % 180, 1)
-    return _likeness(k, best.reshape(k.shape)), stripes, float(1 / np.hypot(fx, fy))
+    # Stripes run at right angles to the wave's direction (fx, fy).
+    stripes = round(float(np.degrees(np.arctan2(fx, -fy))) % 180, 1)
+    return Wave(_likeness(k, best.reshape(k.shape)), stripes, float(1 / np.hypot(fx, fy)))
 
 
 # F3.2: the size of a network -------------------------------------------------------------------------------------
 
 
-class Layer(NamedTuple):
-    """F3.2: "conv" with a size x size kernel and zero padding, "pool" of size x size with that stride, or "fc"."""
+class Conv(NamedTuple):
+    """F3.2: a convolution, kernel x kernel weights for every input channel, zero padding that keeps the size."""
 
-    kind: str
-    size: int
+    kernel: int
     outputs: int
+
+
+class Pool(NamedTuple):
+    """F3.2: max pooling of window x window pixels, with a stride as wide as the window."""
+
+    window: int
+
+
+class Full(NamedTuple):
+    """F3.2: a fully connected layer."""
+
+    outputs: int
+
+
+Layer: TypeAlias = Conv | Pool | Full
 
 
 class Size(NamedTuple):
@@ -184,15 +203,15 @@ class Size(NamedTuple):
 
 INPUT = (112, 112, 3)
 NETWORK = (
-    Layer("conv", 3, 64),
-    Layer("pool", 2, 64),
-    Layer("conv", 3, 128),
-    Layer("pool", 2, 128),
-    Layer("conv", 3, 256),
-    Layer("conv", 3, 256),
-    Layer("pool", 2, 256),
-    Layer("fc", 1, 1024),
-    Layer("fc", 1, 100),
+    Conv(3, 64),
+    Pool(2),
+    Conv(3, 128),
+    Pool(2),
+    Conv(3, 256),
+    Conv(3, 256),
+    Pool(2),
+    Full(1024),
+    Full(100),
 )
 
 
@@ -201,25 +220,24 @@ def layer_sizes(shape: tuple[int, ...], layers: Sequence[Layer]) -> list[Size]:
 
     Args:
         shape: height, width and channels of the input.
-        layers: in order; a pool has as many outputs as the layer before it.
+        layers: in order, fully connected layers last.
     """
     sizes = []
-    height, width, channels = shape
-    for kind, size, outputs in layers:
-        if kind == "conv":
-            fan_in = size * size * channels
-            parameters = fan_in * outputs + outputs
-        elif kind == "pool":
-            fan_in, parameters = size * size, 0
-            height, width = height // size, width // size
-        else:
-            fan_in = height * width * channels
-            parameters = fan_in * outputs + outputs
-            height, width = 1, 1
-        channels = outputs
-        neurons = height * width * channels
-        units = (channels,) if kind == "fc" else (height, width, channels)
-        sizes.append(Size(units, neurons, parameters, neurons * fan_in))
+    for layer in layers:
+        match layer:
+            case Conv(kernel, outputs):
+                inputs = kernel * kernel * shape[-1]
+                parameters = outputs * inputs + outputs
+                shape = (*shape[:-1], outputs)
+            case Pool(window):
+                inputs, parameters = window * window, 0
+                shape = (shape[0] // window, shape[1] // window, shape[2])
+            case Full(outputs):
+                inputs = math.prod(shape)
+                parameters = outputs * inputs + outputs
+                shape = (outputs,)
+        neurons = math.prod(shape)
+        sizes.append(Size(shape, neurons, parameters, neurons * inputs))
     return sizes
 
 
@@ -236,27 +254,27 @@ def sizes_by_walking(shape: tuple[int, ...], layers: Sequence[Layer]) -> list[tu
     """F3.2: neurons, parameters and connections found by visiting every unit and every one of its inputs."""
     counts = []
     units = list(product(*(range(side) for side in shape)))
-    for kind, size, outputs in layers:
-        channels = {channel for _, _, channel in units}
-        window = list(product(range(size), range(size)))
-        next_units: list[tuple[int, ...]] = []
-        weights: set[tuple[Any, ...]] = set()
+    for layer in layers:
+        weights: set[object] = set()  # the name of every weight and bias met on the way
         connections = 0
-        if kind == "pool":
-            next_units = [(y // size, x // size, c) for y, x, c in units if y % size == x % size == size - 1]
-            connections = sum(1 for _ in product(next_units, window))
-        elif kind == "conv":
-            next_units = [(y, x, c) for y, x in {(y, x) for y, x, _ in units} for c in range(outputs)]
-            for (_, _, c), tap, channel in product(next_units, window, channels):
-                weights.update([(tap, channel, c), (c,)])
-                connections += 1
-        else:
-            next_units = [(0, 0, c) for c in range(outputs)]
-            for (_, _, c), unit in product(next_units, units):
-                weights.update([(unit, c), (c,)])
-                connections += 1
-        counts.append((len(next_units), len(weights), connections))
-        units = next_units
+        match layer:
+            case Conv(kernel, outputs):
+                taps = list(product(range(kernel), range(kernel), {unit[-1] for unit in units}))
+                units = list(product({y for y, _, _ in units}, {x for _, x, _ in units}, range(outputs)))
+                for (_, _, output), tap in product(units, taps):
+                    weights |= {output, (output, tap)}
+                    connections += 1
+            case Pool(window):
+                corners = [(y, x, c) for y, x, c in units if y % window == x % window == window - 1]
+                units = [(y // window, x // window, c) for y, x, c in corners]
+                for _ in product(units, range(window), range(window)):
+                    connections += 1
+            case Full(outputs):
+                inputs, units = units, list(product(range(outputs)))
+                for unit, seen in product(units, inputs):
+                    weights |= {unit, (unit, seen)}
+                    connections += 1
+        counts.append((len(units), len(weights), connections))
     return counts
 
 

@@ -150,7 +150,7 @@ def expansion_latex(names: Sequence[str], rate: str = "1", delta: str = "0") -> 
         if delta == "0":
             factors = [f"(I - {matrix[q]})" for q in reversed(later)]
         else:
-            chains = [chain for length in range(len(later) + 1) for chain in combinations(later, length)]
+            chains = [chain for length in range(len(names)) for chain in combinations(later, length)]
             total = "".join(_chain_latex([p, *chain], matrix, delta) for chain in chains)
             factors = [f"({total.removeprefix(' + ')})"] if later else []
         terms.append(" ".join([*factors, source]))
@@ -231,7 +231,7 @@ def adagrad(
         G0: the accumulator's start, a number or one for each coordinate.
         lagged: F1.5w's recursion, which divides by the accumulator before it adds the new gradient.
     """
-    path, G = [w0], G0 + np.zeros(len(w0))
+    path, G = [w0], np.full(len(w0), G0)
     for rows in batches:
         w = path[-1]
         g = gradient(X[rows], t[rows], w)

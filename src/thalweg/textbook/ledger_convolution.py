@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 
 from thalweg.textbook import convolution as book
-from thalweg.textbook.convolution import CONV, POOL, WINDOWS, Layer, Window
+from thalweg.textbook.convolution import CONV, POOL, WINDOWS, Conv, Full, Pool, Window
 from thalweg.textbook.ledger import Cases, Fact, Wrong, fact, integer_arrays, largest_difference, refute, show
 
 EXPECTED = [[0, 0, -1, -1, -1], [-1, -2, 2, 1, 3], [3, 1, 0, 1, -2], [-2, 2, 0, 2, -1], [0, -2, 3, -2, 0]]
@@ -91,19 +91,7 @@ def f3_1() -> Fact:
     )
 
 
-SMALL = (
-    Layer("conv", 3, 4),
-    Layer("pool", 2, 4),
-    Layer("conv", 3, 5),
-    Layer("pool", 2, 5),
-    Layer("fc", 1, 7),
-    Layer("fc", 1, 3),
-)
-
-
-def _name(layer: Layer) -> str:
-    window = "" if layer.kind == "fc" else f" {layer.size} x {layer.size}"
-    return f"{layer.kind}{window}, {layer.outputs} outputs"
+SMALL = (Conv(3, 4), Pool(2), Conv(3, 5), Pool(2), Full(7), Full(3))
 
 
 def _row(size: book.Size) -> str:
@@ -136,7 +124,7 @@ def f3_2() -> Fact:
             )
         ],
         steps=[
-            *((_name(layer), _row(size)) for layer, size in zip(book.NETWORK, sizes, strict=True)),
+            *((str(layer), _row(size)) for layer, size in zip(book.NETWORK, sizes, strict=True)),
             ("a small network's rows by formula", show(by_formula)),
             ("the same, unit by unit and input by input", show(counted)),
         ],

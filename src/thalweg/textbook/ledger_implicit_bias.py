@@ -315,7 +315,7 @@ def f1_5w() -> Fact:
             ("the ratio of its coordinates", float(half_gradient[1] / half_gradient[0])),
             ("step eta/(sqrt(G) + eps) * that", f"({step[0]:.8f}, {step[1]:.8f})"),
             ("the ratio of the step's coordinates: almost 1, so the row space is left", f"{step[1] / step[0]:.8f}"),
-            ("run on from w1 (eps -> 0)", heads_to),
+            ("run on from w1 (eta = 1, eps -> 0)", heads_to),
             ("AdaGrad itself, which adds the new gradient first", _adagrad_limit(LINE, TARGET)),
         ],
     )
