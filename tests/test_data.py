@@ -211,8 +211,10 @@ def test_wilson_satisfies_the_condition_of_its_lemma() -> None:
         ("gausian:n=3,noise=0.1", "There is no data set named 'gausian'; did you mean 'gaussian'?"),
         (
             "zzz",
-            "There is no data set named 'zzz'; known: digits, diabetes, breast_cancer, breast_cancer_raw, "
-            "digits_features, gaussian, wilson.",
+            (
+                "There is no data set named 'zzz'; known: digits, diabetes, breast_cancer, breast_cancer_raw, "
+                "digits_features, gaussian, wilson."
+            ),
         ),
         ("gaussian:m=3", "There is no parameter of 'gaussian' named 'm'; known: n, d, seed, noise."),
         ("gaussian:sed=3", "There is no parameter of 'gaussian' named 'sed'; did you mean 'seed'?"),

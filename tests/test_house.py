@@ -99,6 +99,18 @@ def test_help_loads_nothing_heavy():
     assert not loaded_after(code) & {"numpy", "jax", "torch", "plotly", "optuna", "scipy"}
 
 
+@pytest.mark.parametrize(
+    "command", [["rates", "1 2 = 3"], ["limits", "1 2 = 3"], ["limits", "1 2 = 3", "--trace", "2"]]
+)
+def test_small_problems_need_no_compiler(command):
+    code = (
+        "import contextlib, io, thalweg.cli\n"
+        "with contextlib.suppress(SystemExit), contextlib.redirect_stdout(io.StringIO()):\n"
+        f"    thalweg.cli.main({command})"
+    )
+    assert not loaded_after(code) & {"jax", "optax", "sympy", "torch", "plotly"}
+
+
 def test_no_package_hides_a_public_function():
     for module in pkgutil.walk_packages(tw.__path__, "thalweg."):
         importlib.import_module(module.name)

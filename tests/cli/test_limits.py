@@ -199,3 +199,11 @@ def test_options_that_cannot_be_used_are_refused_in_a_sentence(capsys, options, 
     code, out, err = call(capsys, "1 2 = 3", *options)
     assert (code, out) == (2, "")
     assert message in err
+
+
+def test_steps_to_a_loss_instead_of_limits(capsys):
+    options = ("--to-loss", "0.3", "--steps", "200", "--optimizers", "gd,preconditioned", "--json")
+    _, out, _ = call(capsys, "breast_cancer_raw", *options)
+    answer = json.loads(out)
+    assert answer["raw"]["optimizers"][0]["steps"] is None
+    assert answer["standardised"]["optimizers"][0]["steps"] < 100

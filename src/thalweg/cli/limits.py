@@ -49,6 +49,10 @@ def limits(
         int | None,
         typer.Option(metavar="K", help="Show every number of the first K steps of each optimizer, and no more."),
     ] = None,
+    to_loss: Annotated[
+        float | None,
+        typer.Option(metavar="L", help="Count the steps to this loss instead, also with standardised columns."),
+    ] = None,
     test: Annotated[
         str | None,
         typer.Option(metavar="DATA", help="Test examples, as DATA. Default: those of a named set that has some."),
@@ -64,6 +68,7 @@ def limits(
     thalweg limits gaussian:n=20,d=100 --optimizers gd,sgd,adam --save limits.html
     thalweg limits wilson:n=40,p=0.75 --json
     thalweg limits "1 2 = 3" --optimizers adagrad --rate 0.5 --trace 4
+    thalweg limits breast_cancer_raw --to-loss 0.3 --steps 5000
     thalweg limits gaussian:n=3,d=5 --expand i,j,k --momentum delta
     """
     check_save(save)
@@ -90,6 +95,19 @@ def limits(
             worked(problem, name, trace, start=w0, rate=rate, batch=batch, seed=seed, momentum=delta) for name in chosen
         ]
         show(Traces(tuple(traces)), json=json, save=save)
+        return
+    if to_loss is not None:
+        from thalweg.implicit_bias.scaling import METHODS, steps_to_loss
+
+        with progress_bar("steps", _PROGRESS_MARKS) as advance:
+            counted = steps_to_loss(
+                problem,
+                to_loss,
+                optimizers=chosen if optimizers else METHODS,
+                steps=steps,
+                progress=lambda share: advance(int(share * _PROGRESS_MARKS)),
+            )
+        show(counted, json=json, save=save)
         return
     tried = tw.load(test, target=target) if test is not None else load_test(data)
     test_examples = checked_test(problem, None if tried is None else (tried.X, tried.t))

@@ -292,7 +292,7 @@ class Limits(Result):
 
     @property
     def _title(self) -> str:
-        size = f"{_counted(self.problem.n, 'example')} x {_counted(self.problem.d, 'feature')}"
+        size = f"{counted(self.problem.n, 'example')} x {counted(self.problem.d, 'feature')}"
         return f"Where each optimizer ends up: {size}, rank {self.problem.rank:,}"
 
     def _notes(self) -> list[str]:
@@ -399,9 +399,6 @@ class Limits(Result):
 
         return [self.figure(), losses(self)]
 
-
-def _counted(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _point(w: Vector) -> str:
