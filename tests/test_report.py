@@ -25,6 +25,7 @@ from thalweg.report import (
     Table,
     Together,
     checked_target,
+    counted,
     format_cell,
     grey_figure,
     page,
@@ -43,7 +44,7 @@ HOSTILE = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Answer(Result):
     name: str
     values: np.ndarray
@@ -131,6 +132,11 @@ def test_cells_are_readable():
     ]
 
 
+def test_results_have_a_short_repr_and_things_are_counted_in_words():
+    assert repr(Answer("many numbers", np.ones(10_000))) == "<Answer: many numbers>"
+    assert [counted(number, "example") for number in (0, 1, 2000)] == ["0 examples", "1 example", "2,000 examples"]
+
+
 def test_json_is_strict():
     value = {
         "a": np.float64(1.5),
@@ -146,11 +152,11 @@ def test_json_is_strict():
     }
 
 
-@pytest.mark.parametrize("suffix", [".json", ".csv", ".html"])
+@pytest.mark.parametrize("suffix", [".json", ".csv", ".html", ".JSON"])
 def test_save_writes_the_format_of_the_suffix_with_ordinary_permissions(suffix, tmp_path):
     path = Answer("x", np.ones(2)).save(tmp_path / f"answer{suffix}")
     text = path.read_text()
-    assert {".json": '"values"', ".csv": "name,value", ".html": "<!doctype html>"}[suffix] in text
+    assert {".json": '"values"', ".csv": "name,value", ".html": "<!doctype html>"}[suffix.lower()] in text
     umask = os.umask(0)
     os.umask(umask)
     assert path.stat().st_mode & 0o777 == 0o666 & ~umask

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import sys
 from typing import Any, TypeAlias
 
@@ -82,6 +83,25 @@ def checked_vector(t: object, name: str = "t", length: int | None = None, per: s
     if largest > _LARGEST:
         raise _too_large(largest, name)
     return vector.astype(np.float64, copy=False)
+
+
+def checked_count(value: object, name: str, most: int | None = None) -> int:
+    """`value` as a whole number of at least 1, and at most `most` where that is given.
+
+    Raises:
+        InputError: it is not a whole number, or out of range.
+    """
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        count = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise InputError(f"{name} must be a whole number, but it is {value!r}.") from None
+    if count < 1:
+        raise InputError(f"{name} must be at least 1, but it is {count}.")
+    if most is not None and count > most:
+        raise InputError(f"{name} must be at most {most:,}, but it is {count:,}.")
+    return count
 
 
 def is_sparse(X: object) -> bool:

@@ -62,6 +62,11 @@ def format_cell(value: Cell) -> str:
     return printable(value)
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things in words: `1 example`, `1,797 examples`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 @dataclass(frozen=True)
 class Table:
     """Rows for people, and the same rows for a file.
@@ -191,9 +196,10 @@ class Result:
             OutputError: the file cannot be written there; nothing half-written is left behind.
         """
         target = checked_target(path)
-        if target.suffix == ".json":
+        suffix = target.suffix.lower()
+        if suffix == ".json":
             text = self.to_json() + "\n"
-        elif target.suffix == ".csv":
+        elif suffix == ".csv":
             text = self.table().to_csv()
         else:
             text = page(self.table().title, [Section(tables=self.tables(), figures=self.figures())])
@@ -202,7 +208,11 @@ class Result:
     def __rich__(self) -> Any:
         from rich.console import Group
 
-        return Group(*self.tables())
+        first, *rest = self.tables()
+        return Group(first, *(part for table in rest for part in ("", table)))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}: {self.table().title}>"
 
     def _repr_html_(self) -> str:
         return "".join(table.to_html() for table in self.tables()) + "".join(
@@ -210,7 +220,7 @@ class Result:
         )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Together(Result):
     """Several answers to one question, shown, saved and written as one; the first one's table and figure lead.
 
@@ -369,7 +379,7 @@ def checked_target(path: str | os.PathLike[str], suffixes: Sequence[str] = SUFFI
         OutputError: the path is a folder, or its folder does not exist or cannot be written to.
     """
     target = Path(path)
-    if target.suffix not in suffixes:
+    if target.suffix.lower() not in suffixes:
         raise InputError(
             f"Cannot save to {str(path)!r}: the suffix {target.suffix!r} is not {_one_of(suffixes)}; "
             f"name a file that ends in {_one_of(suffixes)}."

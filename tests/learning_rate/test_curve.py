@@ -188,6 +188,9 @@ def test_a_direction_too_faint_to_know_is_said_above_the_stability_limit():
     curve = tw.rates(tw.LeastSquares([[1.0, 0.0], [0.0, 10.0]], [1.0, 1e-15]), 100)
     with pytest.warns(RuntimeWarning, match="too small to know"):
         curve.loss(1.5 * curve.stability_rate, 100)
+    with pytest.warns(RuntimeWarning, match="too small to know"):
+        curve.log10_loss(1.5 * curve.stability_rate, 100)
+    curve.figures()  # what nobody asked for by rate and step warns nobody
     curve.loss(0.9 * curve.stability_rate, 100)  # below the limit nothing grows, and nothing is said
 
 
@@ -195,6 +198,10 @@ def test_a_direction_too_faint_to_know_is_said_above_the_stability_limit():
     ("call", "message"),
     [
         (lambda: tw.rates(tw.LeastSquares([[1.0]], [1.0]), 0), "steps must be at least 1"),
+        (lambda: tw.rates(tw.LeastSquares([[1.0]], [1.0]), 2.5), "steps must be a whole number, but it is 2.5"),
+        (lambda: tw.rates(tw.LeastSquares([[1.0]], [1.0]), True), "steps must be a whole number, but it is True"),
+        (lambda: tw.rates(tw.LeastSquares([[1.0]], [1.0]), 10**24), "steps must be at most 10,000"),
+        (lambda: tw.rates(tw.load("1 2 = 3")), r"got a Dataset; pass tw.LeastSquares\(data.X, data.t\)"),
         (lambda: tw.rates(tw.LeastSquares([[1.0]], [0.0])), "every rate is optimal"),
         (lambda: tw.rates(tw.LeastSquares([[1.0, 1.0]], [2.0]), start=[1.0, 1.0]), "every rate is optimal"),
         (lambda: tw.rates(tw.LeastSquares([[1.0], [1.0]], [1.0, -1.0])), "gradient at the start is zero"),
@@ -224,6 +231,13 @@ def test_the_answer_as_a_dictionary_table_and_pictures():
     surface, reached = curve.figures()
     assert np.asarray(surface.data[0].z).shape == (20, 200)
     assert len(reached.data) == 3
+
+
+def test_the_longest_run_is_answered_for_the_steps_asked_about():
+    curve = tw.rates(tw.LeastSquares([[1.0, 2.0], [0.0, 1.0]], [3.0, 2.0]), 10_000)
+    assert curve.table().rows[-1][0] == 10_000
+    assert set(curve._best) == {row[0] for row in curve.table().rows}, "no other step's best rate is looked for"
+    assert len(curve.figure().data[0].y) <= 300
 
 
 @settings(max_examples=25)

@@ -24,7 +24,7 @@ from thalweg.implicit_bias.outcome import Outcome, Verdict, judged
 from thalweg.implicit_bias.rules import OptaxTransformation
 from thalweg.implicit_bias.trajectories import Optimizer, Precision, interpolates, prepared, run
 from thalweg.least_squares import LeastSquares, Vector
-from thalweg.report import Cell, Result, Table
+from thalweg.report import Cell, Result, Table, counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -201,7 +201,7 @@ def _literal_seconds(problem: LeastSquares, optimizer: Optimizer) -> float:
     return 2e-5 + 2e-9 * (optimizer.batch or problem.n) * problem.d
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Limits(Result):
     """Where each optimizer ended up.
 
@@ -398,7 +398,6 @@ class Limits(Result):
         from thalweg.implicit_bias.picture import losses
 
         return [self.figure(), losses(self)]
-
 
 
 def _point(w: Vector) -> str:

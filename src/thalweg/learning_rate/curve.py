@@ -6,7 +6,7 @@ loss, its derivatives, the best rate for each step. See `thalweg.quadrature` for
     >>> import thalweg as tw
     >>> curve = tw.rates(tw.LeastSquares([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0]), steps=10)
     >>> curve.loss(0.25, [0, 1, 2])                # the loss after 0, 1 and 2 steps at learning rate 0.25
-    array([1.        , 0.40625   , 0.1894...])
+    array([1.        , 0.28125   , 0.15820313])
     >>> round(curve.best_rate(1), 12), round(curve.stability_rate, 12)
     (0.294117647059, 0.5)
 """
@@ -22,10 +22,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from thalweg.arrays import checked_count
 from thalweg.errors import InputError
 from thalweg.least_squares import LeastSquares
 from thalweg.quadrature import Measure, measure
-from thalweg.report import Result, Table
+from thalweg.report import Result, Table, counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -35,11 +36,17 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
+MOST_STEPS = 10_000  # finding the nodes of a run takes memory as the square, time as the cube of its steps
+_SHOWN_STEPS = 300  # pictures of longer runs leave steps out
 _SHOWN_RATES = 200  # the resolution of the surface's picture
 _SHOWN_LOSS = 0.5  # in decades above the first loss: all that is worse looks alike in the picture
 _MOST_NEWTON_STEPS = 200
 _GRID_ENTRIES = 1 << 20  # how many (rate, node) pairs are looked at in one go
 _FAINT = 1e-26  # a share of the squared residual below this is rounding as much as data
+_DOUBT = (
+    "Above the stability limit a loss here grows from a direction in which the residual is too small to know to all "
+    "digits; a literal run may differ."
+)
 _SHARE = 1e-9  # how much of a loss may grow from such a share before we say so
 
 
@@ -61,11 +68,13 @@ def rates(
         progress: called with the number of products done, 1 to `steps`.
 
     Raises:
-        InputError: steps < 1; start is not finite or not of length d; the start is a minimiser already, so that every
-            learning rate is optimal;
+        InputError: steps is not a whole number from 1 to 10,000; start is not finite or not of length d; the start is
+            a minimiser already, its residual or its gradient zero, so that every learning rate is optimal.
     """
-    if steps < 1:
-        raise InputError(f"steps must be at least 1, but it is {steps}.")
+    if not isinstance(problem, LeastSquares):
+        kind = type(problem).__name__
+        raise InputError(f"rates needs a LeastSquares problem, but got a {kind}; pass tw.LeastSquares(data.X, data.t).")
+    steps = checked_count(steps, "steps", MOST_STEPS)
     w0 = problem.start(start)
     residual = problem.residual(w0)
     if not residual.any() and not (problem.l2 and w0.any()):
@@ -79,7 +88,7 @@ def rates(
     return Rates(problem=problem, steps=steps, measure=seen)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Rates(Result):
     """The answer of `rates`: the surface of the loss over (learning rate, step), and what is best on it.
 
@@ -135,9 +144,12 @@ class Rates(Result):
 
         Raises:
             InputError: a rate is negative or not finite; a step is out of range or not an integer.
+
+        Warns:
+            RuntimeWarning: a loss grows from a direction that the residual hardly touches.
         """
         with np.errstate(over="ignore"):
-            return _scalar(10.0 ** np.asarray(self.log10_loss(rate, step)))
+            return _scalar(10.0 ** self._log10_loss(rate, step, warn=True))
 
     def log10_loss(self, rate: ArrayLike, step: ArrayLike) -> Any:
         """The decimal logarithm of `loss`, which never overflows; -inf where the loss is exactly zero.
@@ -146,11 +158,21 @@ class Rates(Result):
             InputError: as for `loss`.
 
         Warns:
-            RuntimeWarning: a loss rests on a direction that the residual hardly touches (see `thalweg.quadrature`).
+            RuntimeWarning: a loss grows from a direction that the residual hardly touches.
         """
+        return _scalar(self._log10_loss(rate, step, warn=True))
+
+    def _log10_loss(self, rate: ArrayLike, step: ArrayLike, *, warn: bool = False) -> Array:
         grid_rates, grid_steps = self._checked(rate, step)
-        logarithm, _ = self._power_sum(grid_rates, 2 * grid_steps, self.measure.weights / self.n, warn=True)
-        return _scalar(logarithm / np.log(10))
+        logarithm, _, doubtful = self._power_sum(grid_rates, 2 * grid_steps, self.measure.weights / self.n)
+        if warn and doubtful:
+            warnings.warn(_DOUBT, RuntimeWarning, stacklevel=3)
+        return logarithm / np.log(10)
+
+    def _loss(self, rate: ArrayLike, step: ArrayLike) -> Array:
+        with np.errstate(over="ignore"):
+            losses: Array = 10.0 ** self._log10_loss(rate, step)
+        return losses
 
     def derivative(self, rate: ArrayLike, step: ArrayLike) -> Any:
         """`dL_t / d rate` on the outer grid of `loss` (fact F2.8); +-inf where float64 overflows.
@@ -182,10 +204,14 @@ class Rates(Result):
             InputError: a step is not an integer from 1 to `steps`.
         """
         checked = self._checked_steps(step, least=1)
-        if checked.size and checked.max() <= self.steps:
-            return _scalar(self._best_rates[checked - 1])
         distinct, inverse = np.unique(checked, return_inverse=True)
-        return _scalar(self._minimise(distinct)[inverse].reshape(checked.shape))
+        missing = np.array([one for one in distinct.tolist() if one not in self._best], dtype=np.int64)
+        rows = max(1, _GRID_ENTRIES // len(self.measure.nodes))
+        for first in range(0, len(missing), rows):
+            part = missing[first : first + rows]
+            self._best.update(zip(part.tolist(), self._minimise(part).tolist(), strict=True))
+        best = np.array([self._best[one] for one in distinct.tolist()], dtype=np.float64)
+        return _scalar(best[inverse].reshape(checked.shape))
 
     def best_loss(self, step: ArrayLike) -> Any:
         """The loss after `step` steps at `best_rate(step)`, of the shape of `step`; it need not fall with the step.
@@ -195,7 +221,7 @@ class Rates(Result):
         """
         checked = self._checked_steps(step, least=1)
         best = np.asarray(self.best_rate(checked))
-        losses = [self.loss(rate, one) for rate, one in zip(best.flat, checked.flat, strict=True)]
+        losses = [float(self._loss(rate, one)) for rate, one in zip(best.flat, checked.flat, strict=True)]
         return _scalar(np.array(losses, dtype=np.float64).reshape(checked.shape))
 
     def best_schedule(self, steps: int | None = None, peak: float | None = None) -> Array:
@@ -219,8 +245,9 @@ class Rates(Result):
         return best_schedule(self, steps, peak, momentum=momentum, precision=precision)
 
     @cached_property
-    def _best_rates(self) -> Array:
-        return self._minimise(np.arange(1, self.steps + 1))
+    def _best(self) -> dict[int, float]:
+        """The best rates found so far, by step."""
+        return {}
 
     def _minimise(self, steps: NDArray[np.int64]) -> Array:
         """The minimiser for each of `steps` `(m,)`, by safeguarded Newton.
@@ -288,12 +315,11 @@ class Rates(Result):
             raise InputError(f"A learning rate must be finite and at least 0, but got {asked[bad].flat[0]}.")
         return asked.astype(np.float64), self._checked_steps(step, least=0)
 
-    def _power_sum(
-        self, rate: Array, power: NDArray[np.int64], coefficients: Array, *, warn: bool = False
-    ) -> tuple[Array, Array]:
-        """Logarithm of the magnitude, and sign, of `sum_k coefficients_k (1 - rate h_k)^power` on the outer grid.
+    def _power_sum(self, rate: Array, power: NDArray[np.int64], coefficients: Array) -> tuple[Array, Array, bool]:
+        """`sum_k coefficients_k (1 - rate h_k)^power` on the outer grid: logarithm of the magnitude, sign, and a doubt.
 
-        Negative powers stand for terms that a derivative has brought to zero and give zero.
+        Negative powers stand for terms that a derivative has brought to zero and give zero. The doubt is whether a sum
+        grows from a coefficient too small to know.
         """
         used = coefficients > 0
         h, c = self._curvatures[used], coefficients[used]
@@ -316,23 +342,16 @@ class Rates(Result):
                     ahead = {gap: relative**gap}
                 terms, reached = terms * ahead[gap], exponent
                 total[part, column] = terms @ c
-                if warn and faint.any():
+                if faint.any():
                     doubtful |= bool(np.any((terms @ faint > _SHARE * total[part, column]) & (largest[part, 0] > 1)))
         with np.errstate(divide="ignore"):
             logarithm = np.log(np.abs(total)) + _times(distinct, largest)
-        if doubtful:
-            warnings.warn(
-                "Above the stability limit the loss here grows from a direction in which the residual is too small "
-                "to know to all digits; a literal run may differ.",
-                RuntimeWarning,
-                stacklevel=4,
-            )
         sign = np.where(power.ravel() < 0, 0.0, np.sign(total)[:, position])
         shape = rate.shape + power.shape
-        return logarithm[:, position].reshape(shape), sign.reshape(shape)
+        return logarithm[:, position].reshape(shape), sign.reshape(shape), doubtful
 
     def _signed(self, rate: Array, power: NDArray[np.int64], coefficients: Array, factor: NDArray[Any]) -> Any:
-        logarithm, sign = self._power_sum(rate, power, coefficients)
+        logarithm, sign, _ = self._power_sum(rate, power, coefficients)
         with np.errstate(over="ignore"):
             return _scalar(np.where(sign == 0, 0.0, factor * sign * np.exp(np.where(sign == 0, 0.0, logarithm))))
 
@@ -341,18 +360,23 @@ class Rates(Result):
         picked = [lead * 10**exponent for exponent in range(len(str(self.steps))) for lead in (1, 2, 5)]
         return [step for step in picked if step < self.steps] + [self.steps]
 
+    def _pictured_steps(self) -> NDArray[np.int64]:
+        if self.steps <= _SHOWN_STEPS:
+            return np.arange(1, self.steps + 1)
+        return np.unique(np.geomspace(1, self.steps, _SHOWN_STEPS).round().astype(np.int64))
+
     def table(self) -> Table:
         """The best constant rate for some numbers of steps, beside the stability limit and half of it."""
         steps = self.shown_steps()
         limit = self.stability_rate
         best, losses = self.best_rate(steps), self.best_loss(steps)
-        half = self.loss(limit / 2, steps)
+        half = self._loss(limit / 2, steps)
         rows = [
             (step, float(rate), float(rate / limit), float(loss), float(at_half))
             for step, rate, loss, at_half in zip(steps, best, losses, half, strict=True)
         ]
         return Table(
-            f"Best constant learning rate, {self.n:,} examples x {self.d:,} features",
+            f"Best constant learning rate, {counted(self.n, 'example')} x {counted(self.d, 'feature')}",
             ("steps", "best rate", "x stability limit", "loss", "loss at half the limit"),
             rows,
             notes=(f"Loss before training {self.initial_loss:.6g}; stability limit 2/lambda_max = {limit:.6g}.",),
@@ -363,10 +387,10 @@ class Rates(Result):
         import plotly.graph_objects as go
 
         limit = self.stability_rate
-        every = np.arange(1, self.steps + 1)
+        every = self._pictured_steps()
         best = np.asarray(self.best_rate(every)) / limit
         shown = np.geomspace(0.02, max(2.0, 1.1 * float(best.max())), _SHOWN_RATES)
-        relative = np.asarray(self.log10_loss(shown * limit, every)).T - np.log10(self.initial_loss)
+        relative = self._log10_loss(shown * limit, every).T - np.log10(self.initial_loss)
         figure = go.Figure(
             go.Heatmap(
                 x=shown,
@@ -401,11 +425,11 @@ class Rates(Result):
         """What the best constant rate reaches after each step, beside half and nine tenths of the stability limit."""
         import plotly.graph_objects as go
 
-        every = np.arange(1, self.steps + 1)
+        every = self._pictured_steps()
         figure = go.Figure()
         figure.add_scatter(x=every, y=self.best_loss(every), name="best constant rate for that step", mode="lines")
         for share in (0.5, 0.9):
-            losses = self.loss(share * self.stability_rate, every)
+            losses = self._loss(share * self.stability_rate, every)
             figure.add_scatter(x=every, y=losses, name=f"{share:g} x stability limit", mode="lines", line_dash="dot")
         figure.update_layout(
             title="The loss that a constant learning rate can reach",

@@ -85,7 +85,7 @@ def compare(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Comparison(Result):
     """One run for every learning rate beside literal runs of some of them.
 

@@ -37,7 +37,7 @@ from thalweg.learning_rate.best_pair import best_pair
 from thalweg.learning_rate.curve import Rates, _scalar
 from thalweg.learning_rate.recurrence import log_losses
 from thalweg.quadrature import measure
-from thalweg.report import Result, Table
+from thalweg.report import Result, Table, counted
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -62,7 +62,7 @@ class Pair(NamedTuple):
     loss: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class MomentumRates(Result):
     """The loss over (learning rate, momentum) after every number of steps, and the best pair on that surface.
 
@@ -195,7 +195,8 @@ class MomentumRates(Result):
             plain = float(self.curve.best_loss(step))
             rows.append((step, best.rate, best.momentum, edge and best.rate / edge, best.loss, plain))
         return Table(
-            f"Best learning rate and momentum ({self.kind}), {self.curve.n:,} examples x {self.curve.d:,} features",
+            f"Best learning rate and momentum ({self.kind}), "
+            f"{counted(self.curve.n, 'example')} x {counted(self.curve.d, 'feature')}",
             ("steps", "best rate", "best momentum", "x stability edge", "loss", "loss without momentum"),
             rows,
             notes=(f"Loss before training {self.curve.initial_loss:.6g}; momentum from 0 to 1.",),

@@ -99,7 +99,7 @@ def best_schedule(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Schedule(Result):
     """A learning rate for every step, what the run will reach, and what it is measured against.
 

@@ -73,7 +73,7 @@ class LayerSize:
         return {each.name: getattr(self, each.name) for each in fields(self) if each.name != "phases"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Size(Result):
     """What a network costs and sees.
 
@@ -305,7 +305,7 @@ class Size(Result):
         figure.update_xaxes(range=[0, self._graph.inputs[0].extents[0]], row=1, col=2)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Unit(Result):
     """What one unit sees, along every spatial axis of the input.
 

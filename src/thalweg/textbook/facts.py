@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from thalweg.errors import unknown_name
+from thalweg.errors import InputError, unknown_name
 from thalweg.report import Result, Table
 from thalweg.textbook import ledger_convolution, ledger_implicit_bias, ledger_learning_rate, ledger_unrolled
 from thalweg.textbook.ledger import TOLERANCE, Fact, Step, Wrong
@@ -31,7 +31,7 @@ FACTS: dict[str, Callable[[], Fact]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Facts(Result):
     """Facts of the ledger, in the handbook's order: all of them, or one worked step by step."""
 
@@ -109,6 +109,8 @@ def facts(id: str | None = None) -> Facts:  # noqa: A002  # the id of a fact is 
     """
     if id is None:
         return Facts(tuple(compute() for compute in FACTS.values()))
+    if not isinstance(id, str):
+        raise InputError(f"The id of a fact is text, such as 'F2.8', and this is of type {type(id).__name__}.")
     by_lower_case = {known.lower(): compute for known, compute in FACTS.items()}
     if id.lower() not in by_lower_case:
         raise unknown_name("fact", id, FACTS)
