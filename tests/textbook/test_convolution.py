@@ -107,6 +107,12 @@ def test_oriented_edges_point_to_the_bright_side(kernel, direction, quarters):
     assert f"brightens towards {found.direction:g} deg" in found.reason
 
 
+def test_an_edge_between_two_directions():
+    """F3.1: its first moment is 6 to the right and 1 down."""
+    found = book.detects(np.array([[-1, 0, 1], [-1, 0, 1], [-1, 1, 1]]))
+    assert found.direction == round(360 - math.degrees(math.atan2(1, 6)), 1)
+
+
 def told_to_a_tenth(direction):
     return direction == round(direction, 1)
 
@@ -213,6 +219,9 @@ def test_kinds_do_not_depend_on_strength(kernel, kind, factor):
         (-np.outer(np.hanning(9)[1:-1], np.hanning(11)[1:-1]), "other", "like none of"),
         ([[0, -1, 0], [-1, 5, -1], [0, -1, 0]], "sharpen", "flat areas come out times 1, fine detail more strongly"),
         ([[-1, -1, -1], [-1, 17, -1], [-1, -1, -1]], "sharpen", "times 9, fine detail"),
+        # a tenth of the taps' size is still called zero, and the second moment must be more than a hundredth
+        ([[0, -9, 0], [-9, 44, -9], [0, -9, 0]], "unoriented edge", "times 8, edges of any direction remain"),
+        ([[-25, 51, -25], [51, -96, 51], [-25, 51, -25]], "other", "times 8: neither"),
         # the neighbours cancel: neither a mean of them is taken off nor added
         ([[1, -1, 1], [-1, 1, -1], [1, -1, 1]], "other", "times 1: neither"),
         # straight edges leave no trace

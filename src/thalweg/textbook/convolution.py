@@ -95,7 +95,7 @@ def detects(kernel: Array) -> Detection:
         why = f"{match:.0%} the same in every direction, flat areas come out times {flat:g}"
         if middle > flat > 0.1 * size:
             return Detection("sharpen", None, f"{why}, fine detail more strongly")
-        if abs(flat) < 0.1 * size and abs((k * (x * x + y * y)).sum()) > 0.01 * size:
+        if abs(flat) <= 0.1 * size and abs((k * (x * x + y * y)).sum()) > 0.01 * size:
             return Detection("unoriented edge", None, f"{why}, edges of any direction remain")
         return Detection("other", None, f"{why}: neither an edge detector nor sharpening")
 
