@@ -134,7 +134,8 @@ def limits(
     if found:
         show(Limits(problem, w0, tuple(found), test_examples), json=json, save=save)
     if interrupted:
-        done = {outcome.name for outcome in found}
+        cut_short = {outcome.name for outcome in found if outcome.trajectory.ended == "interrupted"}
+        done = {outcome.name for outcome in found} - cut_short
         rest = ",".join(name for name in chosen if name not in done)
         how_far = f"after {len(found)} run{'s' * (len(found) > 1)}" if found else "before any run had ended"
         print(f"Interrupted {how_far}; for the rest: --optimizers {rest or chosen[-1]}", file=sys.stderr)
