@@ -684,3 +684,9 @@ def test_standardised_columns_have_mean_0_and_variance_1(X: np.ndarray) -> None:
 def test_every_error_of_this_room_is_a_thalweg_error() -> None:
     assert issubclass(InputError, ThalwegError)
     assert issubclass(MissingPackageError, ThalwegError)
+
+
+@pytest.mark.parametrize("target", [1.5, True, None.__class__])
+def test_a_target_that_is_neither_a_name_nor_an_index_is_refused(target: object) -> None:
+    with pytest.raises(InputError, match="must be the name or the index of a column"):
+        load(np.eye(3) + 1, target=target)  # type: ignore[arg-type]

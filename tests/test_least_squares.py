@@ -108,6 +108,8 @@ def test_the_start_is_a_copy():
         (([["a"]], [1.0]), "real numbers"),
         (([[1.0]], [1.0], -1.0), "l2 must be a finite number of at least 0, but it is -1.0"),
         (([[1.0]], [1.0], np.nan), "l2 must be"),
+        (([[1.0]], [1.0], "a"), "l2 must be a finite number of at least 0, but it is 'a'"),
+        (([[1.0]], [1.0], None), "l2 must be"),
     ],
 )
 def test_bad_input_is_refused_in_one_sentence(arguments, message):

@@ -39,7 +39,7 @@ class LeastSquares:
 
     Args:
         X: the examples as rows, `(n, d)`: an array, a list of rows, a SciPy sparse matrix or a memory map. Integers
-            become float64; float32 is kept and multiplied in float64.
+            become float64; float32 is kept and multiplied in float64. An array is not copied: do not change it.
         t: the targets, `(n,)`.
         l2: the weight of the squared norm (lambda), at least 0.
 
@@ -54,7 +54,7 @@ class LeastSquares:
 
     def __init__(self, X: ArrayLike | csr_array, t: ArrayLike, l2: float = 0.0) -> None:
         matrix = checked_matrix(X, name="X")
-        if not (np.isfinite(l2) and l2 >= 0):
+        if not (isinstance(l2, int | float | np.number) and np.isfinite(l2) and l2 >= 0):
             raise InputError(f"l2 must be a finite number of at least 0, but it is {l2!r}.")
         object.__setattr__(self, "X", matrix)
         object.__setattr__(self, "t", checked_vector(t, name="t", length=matrix.shape[0], per="row of X"))

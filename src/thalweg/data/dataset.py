@@ -93,6 +93,8 @@ def _target_index(name: str, width: int, columns: Sequence[str], target: str | i
             if not columns:
                 raise InputError(f"{name} has no column names, so the target {target!r} must be an index, from 0.")
             raise unknown_name(f"column in {name}", target, columns)
+    elif isinstance(target, bool) or not isinstance(target, int | np.integer):
+        raise InputError(f"The target must be the name or the index of a column, but it is {target!r}.")
     index = int(target)
     if not -width <= index < width:
         raise InputError(f"{name} has {width} columns, so the target must be 0 to {width - 1}, but it is {index}.")

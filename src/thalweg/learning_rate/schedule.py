@@ -12,7 +12,6 @@ How the rates are found, and why they survive rounding, is told in `thalweg.lear
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.errors import InputError, missing_package, unknown_name
+from thalweg.errors import InputError, unknown_name
 from thalweg.learning_rate.stable_steps import Conditions, Spectrum, best_plan, lsqr_losses, simulate
 from thalweg.report import Result, Table
 
@@ -179,14 +178,10 @@ class Schedule(Result):
 
         Raises:
             InputError: the schedule has momentum.
-            MissingPackageError: jax is not installed.
         """
-        table = self._rates_and_then_zero()
-        try:
-            jnp = importlib.import_module("jax.numpy")
-        except ImportError as error:
-            raise missing_package("jax", "an Optax schedule", "jax") from error
-        last = self.steps
+        import jax.numpy as jnp
+
+        table, last = self._rates_and_then_zero(), self.steps
         return lambda count: jnp.asarray(table)[jnp.minimum(count, last)]
 
     def _rates_and_then_zero(self) -> Array:
