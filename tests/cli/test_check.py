@@ -69,11 +69,22 @@ def test_mistakes_are_one_sentence_and_exit_2(
     assert err.count("\n") == 1
 
 
-@pytest.mark.parametrize("option", ["--colour", "-x", "-verbose"])
-def test_unknown_options_are_still_refused(capsys: pytest.CaptureFixture[str], option: str) -> None:
-    code, _, err = run(capsys, "F2.4", "w0", option)
-    assert code == 2
-    assert "No such option" in err
+@pytest.mark.parametrize("formula", ["-a", "-T", "-eta"])
+def test_a_minus_sign_before_a_bare_name_is_no_option(capsys: pytest.CaptureFixture[str], formula: str) -> None:
+    code, out, _ = run(capsys, "F2.7", formula, "--json")
+    assert (code, json.loads(out)["formula"]) == (0, formula)
+
+
+def test_what_has_two_dashes_or_is_the_short_help_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "F2.4", "w0", "--colour")
+    assert (code, "No such option" in err) == (2, True)
+    code, out, _ = run(capsys, "-h")
+    assert (code, "Usage: thalweg check" in out) == (0, True)
+
+
+def test_there_is_one_formula(capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capsys, "F2.4", "w0", "-a")
+    assert (code, "unexpected extra argument" in err) == (2, True)
 
 
 @pytest.mark.parametrize("text", [inspect.getdoc(command.check), inspect.getdoc(check_function)])

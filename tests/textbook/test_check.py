@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import math
+import pickle
 import time
 
 import numpy as np
@@ -90,8 +93,8 @@ def test_refutes_the_wrong_versions_of_the_worked_answer_from_their_own_trap() -
         ("F2.8", "dL = -(4/n**2) * a.T @ mpow(I - S, 2*T-1) @ S @ a", "multiply it by T*n/(2*eta)"),
         ("F2.8", "d2L = (8*T**2/n**3) * a @ mpow(I - S, 2*T-2) @ K @ K @ a", "multiply it by (2*T - 1)/T."),
         ("F2.8", "dL = -(4*T/n**2) * a.T @ mpow(I - S, 2*T) @ K @ a", "with mpow(I - S, 2*T - 1) in place of"),
-        ("F2.8", "dL = -(4*T/n**2) * a.T @ mpow(I - S, T) @ K @ a", "It is right for T = 1 only."),
-        ("F2.7", "L_T = (1/n) * norm(a - mpow(S, T) @ a)**2", "It is right for T = 1 only."),
+        ("F2.8", "dL = -(4*T/n**2) * a.T @ mpow(I - S, T) @ K @ a", "It is right where T = 1, but not in general."),
+        ("F2.7", "L_T = (1/n) * norm(a - mpow(S, T) @ a)**2", "It is right where T = 1, but not in general."),
         ("F2.7", "L_T = (1/n) * a @ mpow(I - S, T) @ a", "with mpow(I - S, 2*T) in place of mpow(I - S, T)"),
         ("F2.7", "w2 = w0 - (2*eta/n) * X.T @ S @ a", "with 2*I - S in place of S at column 29"),
         ("F2.7", "w0 - h*X @ sum(mpow(I - S, k) @ a for k in range(T))", "with X.T in place of X at column 8"),
@@ -99,7 +102,7 @@ def test_refutes_the_wrong_versions_of_the_worked_answer_from_their_own_trap() -
         ("F2.7", "w_T = w0 - h*X.T @ sum(mpow(I - S, k) @ a for k in range(T - 1))", "for k in range(T))"),
         ("F2.4", "w1 = h * X.T @ a - w0", "The sign is wrong"),
         ("F2.4", "w1 = w0 - (2*eta/d) * X.T @ a", "with n in place of d at column 18"),
-        ("F2.4", "w1 = w0 - 2*eta * X.T @ a", "It is right for n = 1 only."),
+        ("F2.4", "w1 = w0 - 2*eta * X.T @ a", "It is right where n = 1, but not in general."),
         ("F2.4", "L1 = norm((1 - S) @ a)**2 / n", "with I - S in place of 1 - S at column 12"),
         ("F2.4", "w1 = -h * X.T @ a", "A term is missing: it is right as -h * X.T @ a + w0"),
         ("F2.5", "dL1 = -(2/n)**2 * a @ (I - S) @ (I - S) @ K @ a", "Something is superfluous"),
@@ -186,6 +189,69 @@ def test_bad_input_is_one_sentence(fact: str, formula: str, message: str) -> Non
     with pytest.raises(InputError) as caught:
         check(fact, formula)
     assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("fact", "formula", "message"),
+    [
+        (3, "a", "The id of a fact is text, such as 'F2.8', and this is of type int."),
+        (None, "a", "The id of a fact is text, such as 'F2.8', and this is of type NoneType."),
+        ("F2.8", None, "A formula is text, such as 'w0 - eta*g', and this is of type NoneType."),
+        ("F2.8", np.eye(2), "A formula is text, such as 'w0 - eta*g', and this is of type ndarray."),
+    ],
+)
+def test_what_is_no_text_is_one_sentence(fact, formula, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        check(fact, formula)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("fact", "formula", "quantity"),
+    [
+        ("F2.7", "wT = w0 - h * X.T @ sum(mpow(I - S, k) @ a for k in range(T))", "w_T"),
+        ("F2.7", "LT = norm(mpow(I - S, T) @ a)**2 / n", "L_T"),
+        ("F2.8", "dLT = -(4*T/n**2) * a.T @ mpow(I - S, 2*T-1) @ K @ a", "dL"),
+        ("F2.8", "d2L_T = (8*T*(2*T-1)/n**3) * a @ mpow(I - S, 2*T-2) @ K @ K @ a", "d2L"),
+        ("F2.5", "d2l_1 = g @ H @ g", "d2L1"),
+    ],
+)
+def test_quantities_may_be_named_as_the_facts_print_them(fact: str, formula: str, quantity: str) -> None:
+    answer = check(fact, formula)
+    assert (answer.correct, answer.quantity) == (True, quantity)
+
+
+@pytest.mark.parametrize("formula", ["a @ a", "a @ w0", "dL = -(4*T/n**2) * a.T @ mpow(I - S, 2*T-1) @ K @ a"])
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda answer: pickle.loads(pickle.dumps(answer))])
+def test_an_answer_can_be_copied_and_pickled(duplicate, formula: str) -> None:
+    """Right, wrong and without a value: the copy tells, draws and tabulates the same."""
+    answer = check("F2.8", formula)
+    twin = duplicate(answer)
+    assert twin is not answer
+    assert twin.to_json() == answer.to_json()
+    assert twin.table().to_text() == answer.table().to_text()
+    assert twin.figure().to_json() == answer.figure().to_json()
+
+
+def test_an_answer_is_short_in_a_traceback() -> None:
+    answer = check("F2.8", "a @ a")
+    assert len(repr(answer)) < 200
+    assert " at 0x" not in repr(answer) + repr(answer.example)
+
+
+@pytest.mark.parametrize(("formula", "reason"), [("a @ w0", "multiplies a vector"), ("a", "where a number is asked")])
+def test_why_there_is_no_value_is_told_once(formula: str, reason: str) -> None:
+    text = check("F2.8", formula).table().to_text()
+    assert text.count(reason) == 1
+    assert "At this point" not in text
+
+
+def test_why_there_is_no_value_is_told_where_the_diagnosis_speaks_of_something_else() -> None:
+    """Without a diagnosis, or with another one, the note under the table says what happened at the point shown."""
+    answer = check("F2.8", "a @ w0")
+    for other in (None, "It is right where T = 1, but not in general."):
+        notes = dataclasses.replace(answer, diagnosis=other).table().notes
+        assert notes[-1].startswith("At this point your formula has no value, for a @ w0 (column 3) multiplies")
 
 
 def test_the_public_name_ignores_case_and_blanks() -> None:

@@ -139,6 +139,11 @@ def test_unknown_fact_suggests_the_nearest():
         facts("F2.11")
 
 
+def test_the_id_of_a_fact_is_text():
+    with pytest.raises(InputError, match=r"The id of a fact is text, such as 'F2\.8', and this is of type int\."):
+        facts(3)
+
+
 def test_worked_example_reads_step_by_step():
     answer = facts("F1.5w")
     values = [step.value for step in answer.facts[0].steps]

@@ -217,10 +217,10 @@ def test_derivatives_to_the_last_digits(eta, steps):
 def test_strict_convexity_is_a_wrong_claim():
     """F2.8, WRONG: X = [[1]], t = [1], w0 = [0]: K a = -1, yet d2L_2/d eta2 = 0 at the minimiser 1/2."""
     one = (np.array([[1.0]]), np.array([1.0]), np.array([0.0]))
-    assert book.wrong_claim_strictly_convex(*one, 0.25, 2) is True
-    assert book.wrong_claim_strictly_convex(*one, 0.49, 2) is True  # 48 (1 - 2 eta)^2 = 0.0192
-    assert book.wrong_claim_strictly_convex(*one, 0.5, 1) is True
-    assert book.wrong_claim_strictly_convex(*one, 0.5, 2) is False
+    assert book.wrong_claim_strictly_convex(*one) is True
+    assert book.wrong_claim_strictly_convex(np.array([[1.0, 0], [0, 0]]), np.array([0.0, 1]), np.zeros(2)) is False
+    assert exact_derivatives(*one, Fraction(49, 100), 2)[1] == Fraction(192, 10**4)  # 48 (1 - 2 eta)^2
+    assert exact_derivatives(*one, Fraction(1, 2), 1)[1] > 0
     assert exact_derivatives(*one, Fraction(1, 2), 2) == (0, 0)
 
 

@@ -23,7 +23,7 @@ for command in (demo.demo, facts.facts, check.check, limits.limits, rates.rates,
     app.command()(command)
 
 _INLINE_DATA = re.compile(r"-[\d\s.][\d\s.;=,eE+-]*")
-_FORMULA = re.compile(r"-(?!-|[^\W\d]\w*$).*", re.DOTALL)  # a minus sign, then not an option's name
+_FORMULA = re.compile(r"-(?!-|h\Z).*", re.DOTALL)  # -h is the only option of one letter
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

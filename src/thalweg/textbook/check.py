@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ import numpy as np
 from thalweg.errors import InputError
 from thalweg.report import Cell, Result, Table
 from thalweg.textbook.checking.cases import Case
-from thalweg.textbook.checking.diagnosis import Budget, Diagnosis, diagnose, speaks_of
+from thalweg.textbook.checking.diagnosis import Budget, Diagnosis, diagnose, speaks_of, tells_of_a_fault
 from thalweg.textbook.checking.evaluation import Value, show
 from thalweg.textbook.checking.formula import Formula, Node, kind_of, parse, walk
 from thalweg.textbook.checking.judging import (
@@ -45,7 +45,8 @@ class Example:
     """One point, what the formula gives there and what is true there.
 
     Args:
-        case: the point.
+        sizes: the sizes of the point, such as n and d.
+        inputs: everything that was chosen at the point, also what neither the formula nor the truth depends on.
         given: the values that define it.
         derived: the values of the formula's other symbols.
         yours: what the formula gives, None where it has no value.
@@ -53,7 +54,8 @@ class Example:
         fault: why the formula has no value, or one of the wrong shape.
     """
 
-    case: Case
+    sizes: Mapping[str, int] = field(repr=False)
+    inputs: Mapping[str, Any] = field(repr=False)
     given: Mapping[str, Value]
     derived: Mapping[str, Value]
     yours: Value | None
@@ -96,7 +98,7 @@ def _plain(value: Value) -> Any:
     return value if isinstance(value, float) else show(value)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Check(Result):
     """The verdict on a reader's formula.
 
@@ -135,7 +137,7 @@ class Check(Result):
         notes = [self.diagnosis] if self.diagnosis else []
         if self.correct:
             notes.append(points)
-        elif self.example.fault:
+        elif self.example.fault and not tells_of_a_fault(self.diagnosis or ""):
             notes.append(f"At this point {self.example.verdict}.")
         verdict = "right" if self.correct else "wrong"
         return Table(f"{self.id}: {verdict} for {self.quantity}, {target.meaning}", ("", "value"), rows, notes)
@@ -147,7 +149,8 @@ class Check(Result):
         target = TARGETS[self.id].quantities[self.quantity]
         root = parse(self.formula, TARGETS[self.id].vocabulary()).root
         swept = "eta" in target.needs
-        cases = _rates(self.example.case) if swept else [self.example.case]
+        case = Case(target.setting, self.example.sizes, self.example.inputs)
+        cases = _rates(case) if swept else [case]
         outcomes = [compare(root, Sample(case, truth, generic=False)) for case, truth in _with_truth(target, cases)]
         figure = go.Figure()
         for label, values, dash in (
@@ -212,11 +215,14 @@ def check(id: str, formula: str) -> Check:  # noqa: A002 - the name under which 
         The verdict, with an example and, for a wrong formula, a diagnosis where there is one.
 
     Raises:
-        InputError: there is no formula to check for that fact, or the formula cannot be read, names an unknown symbol
-            or asks for an operation that NumPy would carry out entry by entry; shapes that do not fit are no such
-            error, they make the formula wrong.
+        InputError: there is no formula to check for that fact, or the formula is no text, cannot be read, names an
+            unknown symbol or asks for an operation that NumPy would carry out entry by entry; shapes that do not fit
+            are no such error, they make the formula wrong.
     """
-    target, formula = _target(id), formula.strip()
+    target = _target(id)
+    if not isinstance(formula, str):
+        raise InputError(f"A formula is text, such as 'w0 - eta*g', and this is of type {type(formula).__name__}.")
+    formula = formula.strip()
     parsed = parse(formula, target.vocabulary())
     candidates = _candidates(parsed, target)
     points = {name: _points(target.id, name) for name in candidates}
@@ -238,6 +244,8 @@ def _points(fact: str, quantity: str) -> tuple[Sample, ...]:
 
 
 def _target(name: str) -> Target:
+    if not isinstance(name, str):
+        raise InputError(f"The id of a fact is text, such as 'F2.8', and this is of type {type(name).__name__}.")
     by_lower_case = {known.lower(): target for known, target in TARGETS.items()}
     target = by_lower_case.get(name.strip().lower())
     if target is None:
@@ -287,7 +295,8 @@ def _example(outcome: Outcome, quantity: Quantity, root: Node) -> Example:
     used = [str(part.value) for part in walk(root) if part.operator == "symbol" and part.value != "I"]
     derived = [name for name in dict.fromkeys(used) if name in case.setting.symbols and name not in quantity.needs]
     return Example(
-        case,
+        case.sizes,
+        case.given,
         {name: case(name) for name in quantity.needs},
         {name: case(name) for name in derived},
         outcome.value,

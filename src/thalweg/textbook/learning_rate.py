@@ -163,9 +163,9 @@ def curvature_after(X: Array, t: Array, w0: Array, eta: float, steps: int) -> fl
     return float(8 * steps * (2 * steps - 1) / n**3 * a @ power @ K @ K @ a)
 
 
-def wrong_claim_strictly_convex(X: Array, t: Array, w0: Array, eta: float, steps: int) -> bool:
-    """F2.8, WRONG: d2L_T/d eta2 > 0 whenever K a is not 0; for T >= 2 it can be 0 at the minimiser."""
-    return curvature_after(X, t, w0, eta, steps) > 0
+def wrong_claim_strictly_convex(X: Array, t: Array, w0: Array) -> bool:
+    """F2.8, WRONG: d2L_T/d eta2 > 0 at every eta where K a is not 0; for T >= 2 it can be 0 at the minimiser."""
+    return bool((gram(X) @ residual(X, t, w0)).any())
 
 
 def best_rate(X: Array, t: Array, w0: Array, steps: int) -> float:

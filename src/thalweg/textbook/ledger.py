@@ -1,7 +1,7 @@
 """What the ledger of facts is made of: a fact, a wrong version of it, a worked step; and the search that refutes.
 
-A counterexample is never typed in. It is the first one that a search over small integers meets, in the order of size:
-fewest numbers first, then the smallest ones.
+A counterexample is never typed in, except that of F3.2's misprint. It is the first one that a search over small
+integers meets, in the order of size: fewest numbers first, then the smallest ones.
 """
 
 from __future__ import annotations

@@ -68,14 +68,42 @@ def test_advice_taken_is_right(fact: str, formula: str) -> None:
 
 
 def test_a_condition_is_true_and_not_more_than_a_condition() -> None:
-    """Right for T = 1 only: T = 1 alone is checked by the one-step fact, where the formula has no T."""
-    assert check("F2.7", "L_T = norm(a - mpow(S, T) @ a)**2 / n").diagnosis == "It is right for T = 1 only."
+    """Right where T = 1: that alone is checked by the one-step fact, where the formula has no T."""
+    trapped = check("F2.7", "L_T = norm(a - mpow(S, T) @ a)**2 / n")
+    assert trapped.diagnosis == "It is right where T = 1, but not in general."
     assert check("F2.4", "L1 = norm(a - S @ a)**2 / n").correct
-    assert check("F1.3", "limit = w0 + X.T @ inv(K) @ t").diagnosis == "It is right for w0 = 0 only."
-    assert "It is right for d >= n only." in str(
+    assert check("F1.3", "limit = w0 + X.T @ inv(K) @ t").diagnosis == "It is right where w0 = 0, but not in general."
+    assert "It is right where d >= n, but not in general." in str(
         check("F2.7", "w_T = w0 - h*X.T@inv(S)@(I - mpow(I - S, T))@a").diagnosis
     )
-    assert "It is right for 2*eta/n = 1 only." in str(check("F2.4", "L1 = norm(a - K @ a)**2 / n").diagnosis)
+    assert "It is right where 2*eta/n = 1, but" in str(check("F2.4", "L1 = norm(a - K @ a)**2 / n").diagnosis)
+
+
+def test_of_several_conditions_the_least_trivial_is_named() -> None:
+    """1 + (k - 1) layers dilation is right at stride 1 with any k, and at k = 1, and with one layer."""
+    answer = check("F3.3", "1 + (k - 1)*layers*dilation")
+    assert answer.diagnosis == "It is right where stride = 1, but not in general."
+    assert check("F3.3", "1").diagnosis == "It is right where k = 1, but not in general."
+
+
+@pytest.mark.parametrize(
+    ("fact", "formula"),
+    [
+        ("F2.6", "g @ g / (g @ H @ g) + 1e-12"),
+        ("F2.4", "L1 = norm(a - S @ a)**2 / n * 1.0000000001"),
+        ("F2.4", "L1 = norm(a - S @ a) * norm(a - S @ a) / n * 1.0000000018"),  # the norms are rounded
+    ],
+)
+def test_a_factor_next_to_one_is_not_called_one(fact: str, formula: str) -> None:
+    """In fractions a difference is a difference; what shows as 1 is no factor to multiply by."""
+    answer = check(fact, formula)
+    assert not answer.correct
+    assert "times the truth" not in str(answer.diagnosis)
+
+
+def test_a_factor_of_rounded_numbers_is_found() -> None:
+    found = check("F2.4", "L1 = norm(a - S @ a) * norm(a - S @ a) / (3*n)").diagnosis
+    assert found == "Your formula is 1/3 times the truth: multiply it by 3."
 
 
 def test_nothing_is_said_where_nothing_is_known() -> None:

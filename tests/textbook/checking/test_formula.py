@@ -108,6 +108,20 @@ def test_names_and_greek_letters() -> None:
     assert symbols_in(formula.root) == {"eta", "lam", "a", "t"}
 
 
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("w_T", "w_T"), ("wT", "w_T"), ("w_t", "w_T"), ("best", "best"), ("Best", "Best"), ("BEST", None), ("wTT", None)],
+)
+def test_quantities_go_by_their_name_or_one_that_differs_in_underscores_and_case(written: str, meant: str) -> None:
+    """An exact name wins; where two differ in case alone, nothing is guessed."""
+    words = Vocabulary("F2.7", {"n": "number"}, ("w_T", "best", "Best"))
+    if meant:
+        assert parse(f"{written} = n", words).quantity == meant
+    else:
+        with pytest.raises(InputError, match=f"F2.7 has no quantity named '{written}'"):
+            parse(f"{written} = n", words)
+
+
 def test_columns_count_characters_and_operators_stand_where_they_are_written() -> None:
     root = parse("η*a - (S)  @ a", WORDS).root
     assert (root.operator, root.column) == ("-", 5)

@@ -1,4 +1,4 @@
-"""What is off with a wrong formula: a factor, a sign, an exponent, a transpose, or that it holds for T = 1 only.
+"""What is off with a wrong formula: a factor, a sign, an exponent, a transpose; or where it does hold, such as T = 1.
 
 Nothing here is a guess: every sentence was tried on the same random points that decide whether a formula is right. A
 factor is named when the formula is exactly that multiple of the truth at all of them, an edit when the edited formula
@@ -71,9 +71,17 @@ def diagnose(root: Node, name: str, target: Target, samples: Sequence[Sample], b
     if exact:
         return exact
     edit = _edit(root, outcomes, target.vocabulary(name), budget)
-    where = _holds_only(root, quantity)
+    where = _holds_where(root, quantity)
     sentences = [sentence for sentence in (trouble, where, edit) if sentence]
     return Diagnosis(" ".join(sentences), 3 if edit else 1 if where else 0) if sentences else None
+
+
+_OTHER_SHAPE, _NO_FIT, _NO_VALUE = "It gives", "The shapes do not fit", "It does not always have a value"
+
+
+def tells_of_a_fault(diagnosis: str) -> bool:
+    """Whether a diagnosis begins with why the formula has no value, or one of the wrong shape."""
+    return diagnosis.startswith((_OTHER_SHAPE, _NO_FIT, _NO_VALUE))
 
 
 def _trouble(outcomes: Sequence[Outcome]) -> str | None:
@@ -81,9 +89,8 @@ def _trouble(outcomes: Sequence[Outcome]) -> str | None:
     against = [outcome for outcome in outcomes if outcome.counts_against and outcome.fault is not None]
     for outcome in sorted(against, key=lambda one: (not isinstance(one.fault, MisfitError), one.sample.case.volume)):
         if outcome.value is not None:
-            return f"It gives {outcome.fault}."
-        shapes = isinstance(outcome.fault, MisfitError)
-        return f"{'The shapes do not fit' if shapes else 'It does not always have a value'}: {outcome.fault}."
+            return f"{_OTHER_SHAPE} {outcome.fault}."
+        return f"{_NO_FIT if isinstance(outcome.fault, MisfitError) else _NO_VALUE}: {outcome.fault}."
     return None
 
 
@@ -167,8 +174,15 @@ def _monomial(
     constant = Fraction(rests[0]).limit_denominator(_LARGEST_CONSTANT)
     if constant == 0 or abs(constant.numerator) > _LARGEST_CONSTANT:
         return None
-    close = all(rest == constant or math.isclose(rest, constant, rel_tol=1e-9) for rest in rests)
+    if constant == 1 and not powers:  # as near to the truth as a factor can be told
+        return None
+    close = all(_equal(rest, constant) for rest in rests)
     return (constant, powers) if close else None
+
+
+def _equal(number: Number, constant: Fraction) -> bool:
+    """Exactly, unless the number has been rounded on the way."""
+    return math.isclose(number, constant, rel_tol=1e-9) if isinstance(number, float) else number == constant
 
 
 def _number_at(node: Node, case: Case) -> Fraction:
@@ -238,11 +252,12 @@ _CONDITIONS = (
     _one("b"),
     _Condition("w0 = 0", changed=lambda case: case.with_given(w0=0 * case("w0")), speaks_of=("w0",)),
     _Condition("2*eta/n = 1", changed=lambda case: case.with_given(eta=case("n") / 2), speaks_of=("n", "eta")),
-    *(_one(size) for size in ("k", "layers", "stride", "dilation")),
+    # k = 1 last: there the receptive field is 1 whatever the others are
+    *(_one(size) for size in ("stride", "dilation", "layers", "k")),
 )
 
 
-def _holds_only(root: Node, quantity: Quantity) -> str | None:
+def _holds_where(root: Node, quantity: Quantity) -> str | None:
     setting = quantity.setting
     given = {*setting.sizes, *setting.arrays, *setting.choices}
     for condition in _CONDITIONS:
@@ -251,5 +266,5 @@ def _holds_only(root: Node, quantity: Quantity) -> str | None:
         sizes = [combination for combination in setting.all_sizes(small=False) if condition.sizes(combination)]
         samples = random_samples(quantity, 8, sizes=sizes, changed=condition.changed, only_generic=True)
         if sizes and all(compare(root, sample).agrees for sample in samples):
-            return f"It is right for {condition.words} only."
+            return f"It is right where {condition.words}, but not in general."
     return None

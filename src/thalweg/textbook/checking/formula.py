@@ -151,13 +151,27 @@ def _split_name(text: str, vocabulary: Vocabulary) -> tuple[str | None, int]:
     named = re.match(r"\s*([^\W\d]\w*)\s*=(?!=)", text)
     if named is None:
         return None, 0
-    name = named[1]
-    if name not in vocabulary.quantities:
+    name = _quantity_named(named[1], vocabulary.quantities)
+    if name is None:
         raise InputError(
-            f"{vocabulary.fact} has no quantity named {name!r}; write {' or '.join(vocabulary.quantities)} before the "
-            "'=', or leave out the name."
+            f"{vocabulary.fact} has no quantity named {named[1]!r}; write {' or '.join(vocabulary.quantities)} before "
+            "the '=', or leave out the name."
         )
     return name, named.end()
+
+
+_LEDGER_NAMES = {"dlt": "dl", "d2lt": "d2l"}  # F2.8's dLT/d eta and d2LT/d eta2, folded
+
+
+def _quantity_named(name: str, quantities: Sequence[str]) -> str | None:
+    """The quantity of that name, or else the only one whose name differs in underscores and case alone."""
+
+    def folded(name: str) -> str:
+        bare = name.replace("_", "").lower()
+        return _LEDGER_NAMES.get(bare, bare)
+
+    alike = [name] if name in quantities else [known for known in quantities if folded(known) == folded(name)]
+    return alike[0] if len(alike) == 1 else None
 
 
 _TRANSPOSE = "write .T for a transpose"
