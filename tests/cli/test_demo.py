@@ -61,7 +61,8 @@ def test_the_surface_is_timed_and_compared_and_its_best_rate_verified(shown):
 
 
 def test_it_ends_with_three_commands_that_work(shown, tmp_path):
-    screen, _ = shown
+    screen, page = shown
+    assert "rates your.csv --target column" in page
     commands = re.findall(r"^  thalweg (\w+) (.*)$", screen.split("Now with your own:")[1], re.MULTILINE)
     assert [name for name, _ in commands] == ["size", "rates", "limits"]
     (tmp_path / "your.csv").write_text("feature,column\n1,2\n2,5\n3,4\n")

@@ -66,11 +66,54 @@ def test_a_mistake_gets_one_sentence_and_exit_code_two(capsys, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == [], "nothing half-written"
 
 
-@pytest.mark.parametrize("arguments", [("rates",), ("rates", "digits", "--stps", "3"), ("rats",), ("rates", "-x")])
-def test_a_wrong_command_line_is_refused_with_exit_code_two(capsys, arguments):
-    code, _, err = call(capsys, *arguments)
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("rates",), "Missing argument"),
+        (("rates", "digits", "--stps", "3"), "No such option: --stps"),
+        (("rates", "digits", "--steps", "abc"), "valid integer"),
+        (("rates", "digits", "more"), "unexpected extra argument"),
+        (("rats",), "No such command 'rats'"),
+        (("rates", "-x"), "No such option: -x"),
+    ],
+)
+def test_a_wrong_command_line_gets_one_sentence_with_what_was_typed(capsys, arguments, sentence):
+    code, out, err = call(capsys, *arguments)
     assert code == 2
-    assert err
+    assert out == ""
+    assert sentence in err
+    assert f"in: thalweg {' '.join(arguments)} (see thalweg" in err
+    assert err.count("\n") == 1
+
+
+def test_no_arguments_show_the_help(capsys):
+    code, out, _ = call(capsys)
+    assert code == 0
+    assert "limits" in out
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs the device /dev/full, which Linux has")
+def test_a_full_standard_output_is_one_sentence():
+    command = [sys.executable, "-c", "from thalweg.cli import main; main()", "size", "input 8x8x3; conv3-4"]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr == "thalweg: Cannot write to standard output: No space left on device.\n"
+
+
+def test_a_stream_without_unicode_gets_escapes():
+    command = [
+        sys.executable,
+        "-c",
+        "from thalweg.cli import main; main()",
+        "check",
+        "F2.4",
+        "\N{GREEK SMALL LETTER ETA} * a",
+    ]
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    assert done.returncode == 0
+    assert "\\u03b7" in done.stdout
 
 
 @pytest.mark.parametrize("data", ["-1 2 = 3", "-1,2=3; 0 1 = -2", "-.5 1 = 2", "-1e0 2 = 3"])
@@ -117,7 +160,7 @@ def test_a_name_with_terminal_escapes_prints_harmlessly(capsys):
 def test_ctrl_c_leaves_with_130_and_no_traceback():
     command = [sys.executable, "-c", "from thalweg.cli import main; main()", "rates", "gaussian:n=3000,d=3000,seed=0"]
     process = subprocess.Popen(
-        [*command, "--steps", "100000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*command, "--steps", "10000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     time.sleep(3)
     assert process.poll() is None, "it must still be at work for this test to mean anything"

@@ -35,7 +35,7 @@ def demo(
     checked_target(save, [".html"])
     screen = _Screen()
     sections: list[Section] = []
-    parts: list[Callable[[_Screen], list[Section]]] = [_size, _filter, _limits, _rates]
+    parts: list[Callable[[_Screen], list[Section]]] = [_size, _filter, _limits, _rates, _yours]
     try:
         for part in parts:
             sections += part(screen)
@@ -43,11 +43,6 @@ def demo(
         if sections:
             write_text(save, page("thalweg: a training run, before you pay for it", sections))
             screen.say(f"\nAll of it, with pictures, on one page: {save}")
-    program = _program()
-    screen.say("\nNow with your own:")
-    screen.say(f'  {program} size "input 32x32x3; conv3-32; maxpool; conv3-64; maxpool; FC-10"')
-    screen.say(f"  {program} rates your.csv --target column")
-    screen.say(f'  {program} limits "1 2 = 3; 0 1 = 2"')
 
 
 def _program() -> str:
@@ -187,3 +182,18 @@ def _rates(screen: _Screen) -> list[Section]:
     screen.show(verified)
     tables = [*compared.tables(), *curve.tables(), verified]
     return [Section(title, (), tables, [*curve.figures(), *compared.figures()])]
+
+
+def _yours(screen: _Screen) -> list[Section]:
+    from thalweg.report import Section
+
+    program = _program()
+    commands = [
+        f'{program} size "input 32x32x3; conv3-32; maxpool; conv3-64; maxpool; FC-10"',
+        f"{program} rates your.csv --target column",
+        f'{program} limits "1 2 = 3; 0 1 = 2"',
+    ]
+    screen.say("\nNow with your own:")
+    for command in commands:
+        screen.say(f"  {command}")
+    return [Section("Now with your own", commands)]
