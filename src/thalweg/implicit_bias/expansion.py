@@ -53,7 +53,7 @@ class Expanded:
     difference: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Expansion(Result):
     """The first steps of gradient descent on given batches, with or without momentum, from w0 = s0 = 0.
 

@@ -50,7 +50,7 @@ class Reached:
     lowest: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class StepsToLoss(Result):
     """Steps to a given loss with the columns as they are, and with every column standardised.
 

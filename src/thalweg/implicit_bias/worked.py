@@ -50,7 +50,7 @@ class Worked:
     outside: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Trace(Result):
     """The first steps of one optimizer, number by number.
 
@@ -126,7 +126,7 @@ class Trace(Result):
         return figure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Traces(Result):
     """The first steps of several optimizers.
 
