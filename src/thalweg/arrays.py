@@ -85,8 +85,8 @@ def checked_vector(t: object, name: str = "t", length: int | None = None, per: s
     return vector.astype(np.float64, copy=False)
 
 
-def checked_count(value: object, name: str, most: int | None = None) -> int:
-    """`value` as a whole number of at least 1, and at most `most` where that is given.
+def checked_count(value: object, name: str, most: int | None = None, least: int = 1) -> int:
+    """`value` as a whole number of at least `least`, and at most `most` where that is given.
 
     Raises:
         InputError: it is not a whole number, or out of range.
@@ -97,8 +97,8 @@ def checked_count(value: object, name: str, most: int | None = None) -> int:
         count = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
         raise InputError(f"{name} must be a whole number, but it is {value!r}.") from None
-    if count < 1:
-        raise InputError(f"{name} must be at least 1, but it is {count}.")
+    if count < least:
+        raise InputError(f"{name} must be at least {least}, but it is {count}.")
     if most is not None and count > most:
         raise InputError(f"{name} must be at most {most:,}, but it is {count:,}.")
     return count

@@ -111,7 +111,7 @@ def test_a_diverging_rate_is_an_answer_not_an_error(capsys):
         (["1 2 = 3", "--start", "1 x"], "--start: 'x' is not a number."),
         (["1 2 = 3", "--start", "1 2 3"], "w0 must have 2 values, one per column of X, but has 3."),
         (["1 2 = 3", "--rate", "nan"], "A learning rate must be a finite number above 0, but gd has nan."),
-        (["1 2 = 3", "--steps", "0"], "steps must be an integer of at least 1, but it is 0."),
+        (["1 2 = 3", "--steps", "0"], "steps must be at least 1, but it is 0."),
         (["1 2 = 3", "--batch", "2"], "A batch must hold 1 to 1 examples, but momentum has 2."),
         (["1 2 = 3", "--target", "0"], "'1 2 = 3' has its own target; a target can be chosen only for a"),
         (["1 2 = 3", "--save", "limits.pdf"], "Cannot save to 'limits.pdf'"),
@@ -191,7 +191,7 @@ def test_single_precision_and_its_settings(capsys):
         (["--momentum", "0.5 1"], "--momentum must be one number, but it is '0.5 1'."),
         (["--momentum", "delta"], "--momentum: 'delta' is not a number."),
         (["--expand", "i;j"], "A batch must be named by letters and digits"),
-        (["--trace", "0"], "The number of steps to trace must be an integer of at least 1, but it is 0."),
+        (["--trace", "0"], "The number of steps to trace must be at least 1, but it is 0."),
         (["--test", "1 2 3 = 4"], "The test examples must have 2 features, as X has, but they have 3."),
     ],
 )

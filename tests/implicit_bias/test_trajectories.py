@@ -309,7 +309,7 @@ def test_named_optimizers_take_the_options_meant_for_them():
         ("gd", {"rate": 0.0}, "A learning rate must be a finite number above 0, but gd has 0.0."),
         ("gd", {"rate": np.inf}, "A learning rate must be a finite number above 0, but gd has inf."),
         ("adam", {"batch": 5}, "A batch must hold 1 to 4 examples, but adam has 5."),
-        ("adam", {"batch": 0}, "A batch must hold 1 to 4 examples, but adam has 0."),
+        ("adam", {"batch": 0}, "batch must be at least 1, but it is 0."),
         ("gd", {"start": [1, 2]}, "w0 must have 7 values, one per column of X, but has 2."),
         (Optimizer("p", Preconditioned(np.ones(3))), {}, "P must have 7 rows, one per column of X, but has 3."),
     ],

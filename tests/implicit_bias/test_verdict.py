@@ -136,10 +136,10 @@ def test_outcomes_come_one_by_one():
     [
         ({"optimizers": ["adma"]}, "There is no optimizer named 'adma'; did you mean 'adam'?"),
         ({"optimizers": []}, "There is no optimizer to run; name at least one."),
-        ({"steps": 0}, "steps must be an integer of at least 1, but it is 0."),
-        ({"steps": 1.5}, "steps must be an integer of at least 1, but it is 1.5."),
-        ({"seeds": 0}, "seeds must be an integer of at least 1, but it is 0."),
-        ({"seed": -1}, "seed must be an integer of at least 0, but it is -1."),
+        ({"steps": 0}, "steps must be at least 1, but it is 0."),
+        ({"steps": 1.5}, "steps must be a whole number, but it is 1.5."),
+        ({"seeds": 0}, "seeds must be at least 1, but it is 0."),
+        ({"seed": -1}, "seed must be at least 0, but it is -1."),
         ({"batch": 2}, "A batch must hold 1 to 1 examples, but momentum has 2."),
         ({"rate": -0.1}, "A learning rate must be a finite number above 0, but gd has -0.1."),
         ({"start": [1.0]}, "w0 must have 2 values, one per column of X, but has 1."),
@@ -290,3 +290,27 @@ def test_what_is_no_optimizer_is_refused():
         tw.limits(ONE_EXAMPLE, precision="half")
     with pytest.raises(InputError, match=r"The momentum must be at least 0 and below 1, but it is 1.0"):
         tw.limits(ONE_EXAMPLE, ["momentum"], momentum=1.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda p: tw.limits(p, ["minibatch"], batch=0), "batch must be at least 1, but it is 0"),
+        (lambda p: tw.limits(p, ["minibatch"], batch=1.5), "batch must be a whole number, but it is 1.5"),
+        (lambda p: tw.limits(p, steps=float("inf")), "steps must be a whole number, but it is inf"),
+        (lambda p: tw.limits(p, seed=-1), "seed must be at least 0, but it is -1"),
+        (lambda p: tw.limits(tw.load("1 2 = 3")), r"got a Dataset; pass tw.LeastSquares\(data.X, data.t\)"),
+    ],
+)
+def test_numbers_and_problems_of_the_wrong_kind_are_refused(call, message):
+    with pytest.raises(tw.InputError, match=message):
+        call(tw.LeastSquares([[1.0, 2.0]], [3.0]))
+
+
+def test_one_name_is_one_optimizer():
+    assert [end.name for end in tw.limits(tw.LeastSquares([[1.0, 2.0]], [3.0]), "gd").outcomes] == ["gd"]
+
+
+def test_a_diverged_run_has_an_infinite_loss_not_nan():
+    (end,) = tw.limits(tw.LeastSquares([[1.0, 2.0]], [3.0]), ["gd"], rate=100.0).outcomes
+    assert end.trajectory.loss == np.inf

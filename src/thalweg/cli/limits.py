@@ -80,11 +80,11 @@ def limits(
     source = tw.load(data, target=target)
     problem = tw.LeastSquares(source.X, source.t)
     w0 = problem.start(None if start is None else numbers(start, "--start"))
-    chosen = [name.strip() for name in optimizers.split(",")] if optimizers else list(DEFAULT_OPTIMIZERS)
+    chosen = [name.strip() for name in optimizers.split(",")] if optimizers is not None else list(DEFAULT_OPTIMIZERS)
     if expand is not None:
         from thalweg.implicit_bias.expansion import expand as written_out
 
-        show(written_out(problem, expand, batch=batch or 1, rate=rate, momentum=momentum or 0), json=json, save=save)
+        show(written_out(problem, expand, batch=1 if batch is None else batch, rate=rate, momentum=momentum or 0), json=json, save=save)
         return
     delta = None if momentum is None else number(momentum, "--momentum")
     if trace is not None:
@@ -103,7 +103,7 @@ def limits(
             counted = steps_to_loss(
                 problem,
                 to_loss,
-                optimizers=chosen if optimizers else METHODS,
+                optimizers=chosen if optimizers is not None else METHODS,
                 steps=steps,
                 progress=lambda share: advance(int(share * _PROGRESS_MARKS)),
             )

@@ -152,8 +152,8 @@ class _Group:
         with np.errstate(over="ignore", invalid="ignore"):
             residual = np.asarray(W.reshape(-1, self.problem.d) @ X.T).reshape(*W.shape[:-1], n) - t
             squares = np.vecdot(residual, residual)
-            self.losses.append(squares / n + l2 * np.vecdot(W, W))
             overflown = ~np.isfinite(squares)
+            self.losses.append(np.where(overflown, np.inf, squares / n + l2 * np.vecdot(W, W)))
             arrived = np.zeros_like(overflown)
             if step - self.looked >= self.looks_every:
                 self.looked = step

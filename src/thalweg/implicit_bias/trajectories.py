@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from thalweg.arrays import checked_count
 from thalweg.errors import InputError, unknown_name
 from thalweg.implicit_bias.rules import (
     AdaGrad,
@@ -166,8 +167,10 @@ def _named(
         raise InputError(f"The momentum must be at least 0 and below 1, but it is {momentum}.")
     if momentum is not None and isinstance(optimizer.rule, HeavyBall):
         optimizer = dataclasses.replace(optimizer, rule=dataclasses.replace(optimizer.rule, momentum=momentum))
-    if name.startswith("minibatch"):
-        batch = batch or max(1, problem.n // 4)
+    if batch is not None:
+        batch = checked_count(batch, "batch")
+    elif name.startswith("minibatch"):
+        batch = max(1, problem.n // 4)
     return dataclasses.replace(optimizer, rate=rate, batch=optimizer.batch if name in ("gd", "sgd") else batch)
 
 
@@ -266,6 +269,7 @@ def run(
     notes: list[tuple[int, float, Vector]] = []
     ended: End = "budget"
     step = 0
+    overflown = False
     with np.errstate(over="ignore", invalid="ignore"):
         while True:
             if step % check_every == 0:
@@ -275,7 +279,7 @@ def run(
                     ended = "overflow" if overflown else "settled"
             last = ended != "budget" or step == steps
             if last or not notes or step - notes[-1][0] >= step / 100:
-                notes.append((step, problem.loss(w), w))
+                notes.append((step, math.inf if overflown else problem.loss(w), w))
                 if progress is not None:
                     progress(step)
             if last:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from thalweg.arrays import checked_count
 from thalweg.errors import InputError
 from thalweg.implicit_bias.closed_form import has_one_minimiser
 from thalweg.implicit_bias.outcome import Outcome, Verdict, judged
@@ -118,9 +119,14 @@ def outcomes(
 
     Literal runs come one after the other, each when it has ended; compiled ones all at once, as far as they came.
     """
-    for name, number, least in (("steps", steps, 1), ("seeds", seeds, 1), ("seed", seed, 0)):
-        if number != int(number) or number < least:
-            raise InputError(f"{name} must be an integer of at least {least}, but it is {number}.")
+    if not isinstance(problem, LeastSquares):
+        kind = type(problem).__name__
+        raise InputError(
+            f"limits needs a LeastSquares problem, but got a {kind}; pass tw.LeastSquares(data.X, data.t)."
+        )
+    steps, seeds = checked_count(steps, "steps"), checked_count(seeds, "seeds")
+    seed = checked_count(seed, "seed", least=0)
+    optimizers = [optimizers] if isinstance(optimizers, str) else optimizers
     if precision not in ("float64", "float32"):
         raise InputError(f"precision must be 'float64' or 'float32', but it is {precision!r}.")
     chosen = DEFAULT_OPTIMIZERS if optimizers is None else optimizers
