@@ -191,7 +191,7 @@ def test_single_precision_and_its_settings(capsys):
         (["--momentum", "0.5 1"], "--momentum must be one number, but it is '0.5 1'."),
         (["--momentum", "delta"], "--momentum: 'delta' is not a number."),
         (["--expand", "i;j"], "A batch must be named by letters and digits"),
-        (["--trace", "0"], "The number of steps to trace must be at least 1, but it is 0."),
+        (["--trace", "0"], "The number of steps to trace must be an integer of at least 1, but it is 0."),
         (["--test", "1 2 3 = 4"], "The test examples must have 2 features, as X has, but they have 3."),
     ],
 )
