@@ -213,13 +213,9 @@ def test_grey_pictures_keep_their_pixels():
 
 
 def test_answers_together_show_everything_and_the_first_one_leads(tmp_path):
-    @dataclass(frozen=True)
-    class Other(Answer):
-        def to_dict(self):
-            return {"other": self.values}
-
-    both = Together((Answer("one", np.ones(1)), Other("two", np.zeros(1))))
-    assert both.to_dict() == {"name": "one", "values": np.ones(1), "other": np.zeros(1)}
+    first, second = Answer("one", np.ones(1)), Answer("two", np.zeros(1))
+    both = Together((("", first), ("second", second)))
+    assert both.to_dict() == {**first.to_dict(), "second": second.to_dict()}
     assert [table.title for table in both.tables()] == ["one", "two"]
     assert [figure.layout.title.text for figure in both.figures()] == ["one", "two"]
     assert both.table().title == both.figure().layout.title.text == "one"

@@ -225,30 +225,34 @@ class Together(Result):
     """Several answers to one question, shown, saved and written as one; the first one's table and figure lead.
 
     Args:
-        parts: the answers; their dictionaries have no key in common.
+        parts: pairs of a key and an answer. In JSON an answer stands under its key, and at the top where that is
+            empty; those at the top have no key in common.
     """
 
-    parts: tuple[Result, ...]
+    parts: tuple[tuple[str, Result], ...]
 
     def table(self) -> Table:
         """The table of the first part."""
-        return self.parts[0].table()
+        return self.parts[0][1].table()
 
     def figure(self) -> go.Figure:
         """The figure of the first part."""
-        return self.parts[0].figure()
+        return self.parts[0][1].figure()
 
     def tables(self) -> list[Table]:
         """Every table of every part."""
-        return [table for part in self.parts for table in part.tables()]
+        return [table for _, part in self.parts for table in part.tables()]
 
     def figures(self) -> list[go.Figure]:
         """Every figure of every part."""
-        return [figure for part in self.parts for figure in part.figures()]
+        return [figure for _, part in self.parts for figure in part.figures()]
 
     def to_dict(self) -> dict[str, Any]:
         """The keys of every part."""
-        return {key: value for part in self.parts for key, value in part.to_dict().items()}
+        answer: dict[str, Any] = {}
+        for key, part in self.parts:
+            answer |= {key: part.to_dict()} if key else part.to_dict()
+        return answer
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,18 @@ def test_the_schedule_is_printed_when_asked_for(capsys):
     assert "LSQR" not in plain
 
 
+def test_momentum_stands_beside_the_rest(capsys):
+    data = tw.load("diabetes")
+    best = tw.rates(tw.LeastSquares(data.X, data.t), 5).momentum("nesterov").to_dict()
+    _, out, _ = call(capsys, "diabetes", "--steps", "5", "--momentum", "nesterov", "--json")
+    answer = json.loads(out)["momentum"]
+    assert answer["kind"] == "nesterov"
+    assert answer["best_momentum"]["5"] == best["best_momentum"][5]
+    code, _, err = call(capsys, "diabetes", "--momentum", "nestrov")
+    assert code == 2
+    assert "did you mean 'nesterov'?" in err
+
+
 def test_the_target_can_be_chosen(capsys, tmp_path):
     (tmp_path / "table.csv").write_text("goal,a,b\n1,2,3\n2,0,1\n3,1,1\n")
     data = tw.load(tmp_path / "table.csv", target="goal")

@@ -84,7 +84,11 @@ def limits(
     if expand is not None:
         from thalweg.implicit_bias.expansion import expand as written_out
 
-        show(written_out(problem, expand, batch=1 if batch is None else batch, rate=rate, momentum=momentum or 0), json=json, save=save)
+        show(
+            written_out(problem, expand, batch=1 if batch is None else batch, rate=rate, momentum=momentum or 0),
+            json=json,
+            save=save,
+        )
         return
     delta = None if momentum is None else number(momentum, "--momentum")
     if trace is not None:

@@ -19,6 +19,9 @@ def rates(
     schedule: Annotated[
         bool, typer.Option("--schedule", help="Also print the best learning rate for each step.")
     ] = False,
+    momentum: Annotated[
+        str | None, typer.Option(metavar="KIND", help="Also the best rate with momentum: heavy-ball or nesterov.")
+    ] = None,
     peak: Annotated[
         float, typer.Option(help="The largest loss a schedule may pass, as a multiple of the first.")
     ] = 1.0,
@@ -29,19 +32,21 @@ def rates(
 
     JSON and saved files always hold the schedule too.
 
-    thalweg rates digits --steps 50
+    thalweg rates digits --steps 50 --schedule --momentum nesterov
     thalweg rates measurements.csv --target weight --json
     thalweg rates "1 2 = 3; 0 1 = 2"
     """
     check_save(save)
     import thalweg as tw
-    from thalweg.report import Together
+    from thalweg.report import Result, Together
 
     source = tw.load(data, target=target)
     problem = tw.LeastSquares(source.X, source.t, l2)
     with progress_bar("steps", steps) as advance:
         answer = tw.rates(problem, steps, progress=advance)
-    if not (schedule or json or save):
-        show(answer, json=json, save=save)
-        return
-    show(Together((answer, answer.schedule_details(peak=peak))), json=json, save=save)
+    parts: list[tuple[str, Result]] = [("", answer)]
+    if schedule or json or save:
+        parts.append(("", answer.schedule_details(peak=peak)))
+    if momentum is not None:
+        parts.append(("momentum", answer.momentum(momentum)))
+    show(Together(tuple(parts)), json=json, save=save)
