@@ -167,7 +167,8 @@ class Rates(Result):
         logarithm, _, doubtful = self._power_sum(grid_rates, 2 * grid_steps, self.measure.weights / self.n)
         if warn and doubtful:
             warnings.warn(_DOUBT, RuntimeWarning, stacklevel=3)
-        return logarithm / np.log(10)
+        decimal: Array = logarithm / np.log(10)
+        return decimal
 
     def _loss(self, rate: ArrayLike, step: ArrayLike) -> Array:
         with np.errstate(over="ignore"):
