@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from thalweg.learning_rate.momentum import MomentumRates
     from thalweg.learning_rate.schedule import Schedule
+    from thalweg.learning_rate.stochastic import StochasticRates
 
 Array = NDArray[np.float64]
 
@@ -85,7 +86,7 @@ def rates(
     seen = measure(problem.X, residual, steps, shift=shift, progress=progress)
     if not (seen.weights @ seen.nodes) > 0:
         raise InputError("The gradient at the start is zero: the loss is at its minimum and every rate is optimal.")
-    return Rates(problem=problem, steps=steps, measure=seen)
+    return Rates(problem=problem, steps=steps, measure=seen, start=w0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,11 +97,13 @@ class Rates(Result):
         problem: the problem asked about.
         steps: T, the largest number of steps the surface is exact for.
         measure: the nodes and weights that the surface is a sum over.
+        start: the first weights w0, `(d,)`.
     """
 
     problem: LeastSquares = field(repr=False)
     steps: int
     measure: Measure = field(repr=False)
+    start: Array = field(repr=False)
 
     @property
     def n(self) -> int:
@@ -294,6 +297,18 @@ class Rates(Result):
         from thalweg.learning_rate.momentum import MomentumRates
 
         return MomentumRates(self, kind)
+
+    def sgd(
+        self, batch: ArrayLike | None = None, *, replacement: bool = False, exact: bool | None = None
+    ) -> StochasticRates:
+        """What stochastic gradient descent can be expected to do: see `thalweg.learning_rate.stochastic.stochastic`.
+
+        Raises:
+            InputError: a batch size is not an integer, less than 1, or more than can be drawn without replacement.
+        """
+        from thalweg.learning_rate.stochastic import stochastic
+
+        return stochastic(self, batch, replacement=replacement, exact=exact)
 
     def _checked_steps(self, step: ArrayLike, least: int) -> NDArray[np.int64]:
         asked = np.asarray(step)
