@@ -55,7 +55,7 @@ class Coordinates:
     rows: Array | None
 
     def outside_after(self, rate: Array, steps: int) -> Array:
-        """What is left of `outside`, where no noise is, after 0 to `steps` steps: `(p, steps + 1)` for rates `(p, 1)`."""
+        """What is left of `outside`, which noise never reaches, after 0 to `steps` steps: `(p, steps + 1)`."""
         remaining: Array = self.outside * (1 - 2 * rate * self.l2) ** (2 * np.arange(steps + 1))
         return remaining
 
