@@ -64,7 +64,7 @@ class Detection(NamedTuple):
 
 
 def detects(kernel: Array) -> Detection:
-    """F3.1: what a filter, used for cross-correlation, detects: it is compared with the patterns it may look for.
+    """F3.1: what a filter (sides up to 64), used for cross-correlation, detects, by the patterns it may look for.
 
     Directions are counted anticlockwise from "to the right": an edge's points to its bright side (0 to 360), a line's
     and a Gabor wave's runs along its stripes (0 to 180). True convolution turns an edge's direction by 180.
