@@ -103,7 +103,7 @@ def mutants(path: Path) -> Iterator[Mutant]:
             )
 
 
-def tests_of(path: Path) -> Path:
+def mirror_of(path: Path) -> Path:
     """The test file that mirrors a source file."""
     inside = path.relative_to(SOURCE / "thalweg")
     return ROOT / "tests" / inside.parent / f"test_{inside.name}"
@@ -188,7 +188,7 @@ def main() -> None:
         multiprocessing.get_context("fork").Pool(arguments.workers, prepare, [folder]) as pool,
     ):
         for path in (source.resolve() for source in arguments.sources):
-            name, tests = str(path.relative_to(SOURCE / "thalweg")), arguments.tests or [tests_of(path)]
+            name, tests = str(path.relative_to(SOURCE / "thalweg")), arguments.tests or [mirror_of(path)]
             known = {key for key in explained() if key[0] == name}
 
             def outcome(text: str, path: Path = path, tests: list[Path] = tests) -> multiprocessing.pool.AsyncResult:
