@@ -50,6 +50,16 @@ def test_momentum_stands_beside_the_rest(capsys):
     assert "did you mean 'nesterov'?" in err
 
 
+def test_stochastic_gradient_descent_stands_beside_the_rest(capsys):
+    data = tw.load("diabetes")
+    expected = json.loads(tw.rates(tw.LeastSquares(data.X, data.t), 5).sgd(8).to_json())
+    _, out, _ = call(capsys, "diabetes", "--steps", "5", "--batch", "8", "--json")
+    assert json.loads(out)["sgd"] == expected
+    code, _, err = call(capsys, "diabetes", "--batch", "0")
+    assert code == 2
+    assert err.count("\n") == 1
+
+
 def test_the_target_can_be_chosen(capsys, tmp_path):
     (tmp_path / "table.csv").write_text("goal,a,b\n1,2,3\n2,0,1\n3,1,1\n")
     data = tw.load(tmp_path / "table.csv", target="goal")

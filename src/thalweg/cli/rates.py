@@ -22,6 +22,9 @@ def rates(
     momentum: Annotated[
         str | None, typer.Option(metavar="KIND", help="Also the best rate with momentum: heavy-ball or nesterov.")
     ] = None,
+    batch: Annotated[
+        int | None, typer.Option(metavar="B", help="Also what SGD with batches of B examples can be expected to do.")
+    ] = None,
     peak: Annotated[
         float, typer.Option(help="The largest loss a schedule may pass, as a multiple of the first.")
     ] = 1.0,
@@ -32,7 +35,7 @@ def rates(
 
     JSON and saved files always hold the schedule too.
 
-    thalweg rates digits --steps 50 --schedule --momentum nesterov
+    thalweg rates digits --steps 50 --schedule --momentum nesterov --batch 16
     thalweg rates measurements.csv --target weight --json
     thalweg rates "1 2 = 3; 0 1 = 2"
     """
@@ -49,4 +52,6 @@ def rates(
         parts.append(("", answer.schedule_details(peak=peak)))
     if momentum is not None:
         parts.append(("momentum", answer.momentum(momentum)))
+    if batch is not None:
+        parts.append(("sgd", answer.sgd(batch)))
     show(Together(tuple(parts)), json=json, save=save)
