@@ -15,6 +15,7 @@ test: .venv/developer
 	$(BIN)/pytest -n auto -m "not long"
 
 setup: .venv/developer
+	test ! -d .git || $(BIN)/pre-commit install
 
 lint: .venv/developer
 	$(BIN)/ruff check .
