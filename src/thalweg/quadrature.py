@@ -43,11 +43,12 @@ class Measure(NamedTuple):
     exhausted: bool
 
 
-class _Step(NamedTuple):
-    """One step of the bidiagonalisation: the new diagonal entry and the entry below it."""
+class Step(NamedTuple):
+    """One step of the bidiagonalisation: the new diagonal entry, the entry below it, the new right vector `(d,)`."""
 
     diagonal: float
     below: float
+    right: Vector
 
 
 def measure(
@@ -64,7 +65,7 @@ def measure(
     """
     diagonal: list[float] = []
     below: list[float] = []
-    for step in _bidiagonalise(X, residual, shift):
+    for step in bidiagonalise(X, residual, shift):
         diagonal.append(step.diagonal)
         below.append(step.below)
         if progress is not None:
@@ -82,7 +83,7 @@ def largest_singular_value(X: Any) -> float:
     diagonal: list[float] = []
     below: list[float] = []
     node, settled = 0.0, 0
-    for step in _bidiagonalise(X, start, 0.0):
+    for step in bidiagonalise(X, start, 0.0):
         diagonal.append(step.diagonal)
         below.append(step.below)
         if len(diagonal) % 8 == 0:
@@ -94,7 +95,7 @@ def largest_singular_value(X: Any) -> float:
     return float(np.sqrt(_largest_node(diagonal, below)))
 
 
-def _bidiagonalise(X: Any, residual: Vector, shift: float) -> Iterator[_Step]:
+def bidiagonalise(X: Any, residual: Vector, shift: float) -> Iterator[Step]:
     """Golub-Kahan steps until the Krylov space is exhausted (to rounding) or the caller has enough.
 
     No reorthogonalisation: copies of a node that rounding brings in share its weight, so the measure stays right.
@@ -116,9 +117,9 @@ def _bidiagonalise(X: Any, residual: Vector, shift: float) -> Iterator[_Step]:
         u, Xt_u = _sweep(X, v, diagonal * u, shift)
         below = float(np.linalg.norm(u))
         if below <= _EPS * scale:
-            yield _Step(diagonal, 0.0)
+            yield Step(diagonal, 0.0, v)
             return
-        yield _Step(diagonal, below)
+        yield Step(diagonal, below, v)
         u /= below
         Xt_u /= below
 

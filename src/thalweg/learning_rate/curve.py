@@ -31,6 +31,7 @@ from thalweg.report import Result, Table, counted
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from thalweg.learning_rate.generalisation import Generalisation
     from thalweg.learning_rate.momentum import MomentumRates
     from thalweg.learning_rate.schedule import Schedule
     from thalweg.learning_rate.stochastic import StochasticRates
@@ -77,16 +78,22 @@ def rates(
         raise InputError(f"rates needs a LeastSquares problem, but got a {kind}; pass tw.LeastSquares(data.X, data.t).")
     steps = checked_count(steps, "steps", MOST_STEPS)
     w0 = problem.start(start)
-    residual = problem.residual(w0)
-    if not residual.any() and not (problem.l2 and w0.any()):
+    residual, shift = first_residual(problem, w0)
+    if not residual.any():
         raise InputError("The first residual X w0 - t is zero: the loss is at its minimum and every rate is optimal.")
-    shift = float(np.sqrt(problem.n * problem.l2))
-    if shift:  # n L(w) = ||[X; shift I] w - [t; 0]||^2: a ridge term is more rows of X
-        residual = np.concatenate([residual, shift * w0])
     seen = measure(problem.X, residual, steps, shift=shift, progress=progress)
     if not (seen.weights @ seen.nodes) > 0:
         raise InputError("The gradient at the start is zero: the loss is at its minimum and every rate is optimal.")
     return Rates(problem=problem, steps=steps, measure=seen, start=w0)
+
+
+def first_residual(problem: LeastSquares, w0: Array) -> tuple[Array, float]:
+    """The first residual, and the shift c that stands for rows `c I` below X: n times the loss is its squared length.
+
+    A ridge term is more rows of X: `n L(w) = ||[X; c I] w - [t; 0]||^2` with `c^2 = n l2`.
+    """
+    residual, shift = problem.residual(w0), float(np.sqrt(problem.n * problem.l2))
+    return np.concatenate([residual, shift * w0]) if shift else residual, shift
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -309,6 +316,16 @@ class Rates(Result):
         from thalweg.learning_rate.stochastic import stochastic
 
         return stochastic(self, batch, replacement=replacement, exact=exact)
+
+    def generalisation(self, X: ArrayLike, t: ArrayLike) -> Generalisation:
+        """The loss on test data X, `(m, d)`, and t, `(m,)`: see `thalweg.learning_rate.generalisation.generalisation`.
+
+        Raises:
+            InputError: the test data are not finite, not numeric, empty, or not of d features.
+        """
+        from thalweg.learning_rate.generalisation import generalisation
+
+        return generalisation(self, X, t)
 
     def _checked_steps(self, step: ArrayLike, least: int) -> NDArray[np.int64]:
         asked = np.asarray(step)

@@ -20,6 +20,7 @@ all have been seen once, which makes the noise of later steps in an epoch depend
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,6 +32,7 @@ from thalweg.errors import InputError
 from thalweg.learning_rate.closure import Closure, closure
 from thalweg.learning_rate.coordinates import coordinates
 from thalweg.learning_rate.curve import Rates, _scalar
+from thalweg.learning_rate.minima import nearest_minima
 from thalweg.learning_rate.second_moment import SecondMoment, step_cost
 from thalweg.report import Result, Table
 
@@ -43,10 +45,6 @@ _MOST_WORK = 2000 * 2001**2  # multiplications a step: 2000 examples with as man
 _MOST_ENTRIES = 40_000_000  # of the decomposition, 320 MB
 _SCANNED = 100  # learning rates that the closure looks at for each batch size
 _LEAST_SCANNED = 1e-3  # of them, in units of the stability limit
-_FIRST_SPACING = 0.1  # between the logarithms of three learning rates around the best
-_LAST_SPACING = 2e-3
-_NARROWING = 0.25
-_MOST_ROUNDS = 60
 _RUNS = 16  # literal runs beside an approximation
 
 
@@ -212,7 +210,7 @@ class StochasticRates(Result):
             log_rate = scanned[np.arange(len(noisy)), seen.reshape(scanned.shape).argmin(axis=1)]
             for model in (self.guide, self.exactly):
                 if model is not None:
-                    log_rate = _refined(model, log_rate, spread, step)
+                    log_rate = nearest_minima(_log_loss(model, spread, step), log_rate, finest=2e-3)
             rate[noisy] = np.exp(log_rate)
             loss[noisy] = self._model.losses(rate[noisy], spread, step)[:, -1]
         return rate, loss
@@ -332,26 +330,9 @@ class StochasticRates(Result):
         }
 
 
-def _refined(model: Model, log_rate: Array, spread: Array, step: int) -> Array:
-    """The logarithms of the rates, `(p,)`, moved to the minimum near each.
-
-    Three points move together until the middle one is the lowest, then close in on the vertex of their parabola.
-    """
-    centre, spacing = log_rate.copy(), np.full(len(log_rate), _FIRST_SPACING)
-    for _ in range(_MOST_ROUNDS):
-        active = np.flatnonzero(spacing > _LAST_SPACING)
-        if not len(active):
-            break
-        points = centre[active, None] + spacing[active, None] * np.array([-1.0, 0.0, 1.0])
-        losses = model.losses(np.exp(points).ravel(), np.repeat(spread[active], 3), step)[:, -1].reshape(-1, 3)
-        left, middle, right = np.log(losses.T)
-        inside = (middle <= left) & (middle <= right)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            vertex = np.nan_to_num((left - right) / (2 * (left - 2 * middle + right)))
-        move = np.where(inside, vertex, np.where(left < right, -1.0, 1.0))
-        centre[active] += move * spacing[active]
-        spacing[active] *= np.where(inside, _NARROWING, 2.0)
-    return centre
+def _log_loss(model: Model, spread: Array, step: int) -> Callable[[NDArray[np.intp], Array], Array]:
+    """The logarithm of the loss after `step` steps over that of the rate, for chosen entries of `spread`."""
+    return lambda entries, log_rate: np.log(model.losses(np.exp(log_rate), spread[entries], step)[:, -1])
 
 
 def _default_batches(n: int) -> list[int]:
