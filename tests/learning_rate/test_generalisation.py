@@ -43,9 +43,9 @@ def surface_errors(name, steps):
     log_loss = surface.log10_loss(rates, steps)
     error = np.abs(10 ** (log_loss - np.log10(losses)) - 1).max()
     with np.errstate(invalid="ignore"):
-        apart = np.abs(surface.norm(rates, steps[1:]) / norms[:, 1:] - 1)
+        apart = np.abs(curve.norm(rates, steps[1:]) / norms[:, 1:] - 1)
     finite = norms[:, 1:] < 1e300
-    assert np.all(surface.norm(rates, steps[1:])[~finite] > 1e300)
+    assert np.all(curve.norm(rates, steps[1:])[~finite] > 1e300)
     return float(error), float(apart[finite].max())
 
 
@@ -77,7 +77,7 @@ def test_ridge_and_any_start_follow_the_literal_run(problem, relative_rate, l2):
     rate, steps = relative_rate * curve.stability_rate, np.arange(13)
     losses, norms = (values[0].astype(float) for values in literal(X, t, tests, [rate], steps, l2, w0))
     np.testing.assert_allclose(surface.loss(rate, steps), losses, rtol=1e-9, atol=1e-12 * losses.max())
-    np.testing.assert_allclose(surface.norm(rate, steps), norms, rtol=1e-9, atol=1e-10 * norms.max())
+    np.testing.assert_allclose(curve.norm(rate, steps), norms, rtol=1e-9, atol=1e-10 * norms.max())
 
 
 @settings(max_examples=30)
@@ -95,9 +95,9 @@ def test_divergence_has_finite_logarithms_and_an_exhausted_run_answers_for_any_s
     surface = curve.generalisation([[1.0, 1.0]], [0.0])
     assert surface.log10_loss(1e6, 1000) == pytest.approx(2 * 1000 * np.log10(4e6 - 1) - 2 * np.log10(2), rel=1e-9)
     assert surface.loss(1e6, 1000) == np.inf
-    assert surface.norm(1e6, 1000) == np.inf
+    assert curve.norm(1e6, 1000) == np.inf
     assert surface.loss(0.3, 10**6) == pytest.approx(1.5**2, rel=1e-12)
-    assert surface.norm(0.3, 10**6) == pytest.approx(np.sqrt(1.25), rel=1e-12)
+    assert curve.norm(0.3, 10**6) == pytest.approx(np.sqrt(1.25), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["diabetes", "gaussian", "breast_cancer"])
@@ -144,7 +144,7 @@ curve = tw.rates(tw.LeastSquares(np.diag([1.0, 2.0, 3.0]), [1.0, 2.0, 3.0]), 2)
         (lambda: curve.generalisation([[1.0, 2.0, 3.0]], [1.0, 2.0]), "the test t must have 1 values"),
         (lambda: curve.generalisation(np.empty((0, 3)), []), "the test X is empty"),
         (lambda: curve.generalisation(np.eye(3), np.ones(3)).loss(-1.0, 1), "at least 0, but got -1.0"),
-        (lambda: curve.generalisation(np.eye(3), np.ones(3)).norm(1.0, 3), "from 0 to 2"),
+        (lambda: curve.generalisation(np.eye(3), np.ones(3)).loss(1.0, 3), "from 0 to 2"),
         (lambda: curve.generalisation(np.eye(3), np.ones(3)).best_rate(0), "from 1 to 2"),
     ],
 )
@@ -163,4 +163,4 @@ def test_the_answer_as_a_dictionary_table_and_picture():
     assert [row[0] for row in surface.table().rows] == [1, 2, 5, 10, 20]
     assert np.asarray(surface.figure().data[0].z).shape == (20, 200)
     assert surface.loss(np.ones((2, 3)), np.arange(4)).shape == (2, 3, 4)
-    assert isinstance(surface.norm(0.1, 1), float)
+    assert isinstance(surface.loss(0.1, 1), float)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     from thalweg.learning_rate.generalisation import Generalisation
     from thalweg.learning_rate.momentum import MomentumRates
+    from thalweg.learning_rate.path import Path
     from thalweg.learning_rate.schedule import Schedule
     from thalweg.learning_rate.stochastic import StochasticRates
 
@@ -316,6 +317,26 @@ class Rates(Result):
         from thalweg.learning_rate.stochastic import stochastic
 
         return stochastic(self, batch, replacement=replacement, exact=exact)
+
+    def norm(self, rate: ArrayLike, step: ArrayLike) -> Any:
+        """The norm of the weights `||w_t||` on the outer grid of `loss`; inf where float64 overflows.
+
+        From w0 = 0 it costs no more products with X; from other starts it takes one more run, once.
+
+        Raises:
+            InputError: as for `loss`.
+        """
+        rates, steps = self._checked(rate, step)
+        norms = self._path.norms(np.repeat(rates.ravel(), steps.size), np.tile(steps.ravel(), rates.size))
+        return _scalar(norms.reshape(rates.shape + steps.shape))
+
+    @cached_property
+    def _path(self) -> Path:
+        from thalweg.learning_rate.path import path, path_from_zero
+
+        if not self.start.any():
+            return path_from_zero(self.measure, self.n)
+        return path(self.problem, self.start, self.steps, np.empty((0, self.d)))[0]
 
     def generalisation(self, X: ArrayLike, t: ArrayLike) -> Generalisation:
         """The loss on test data X, `(m, d)`, and t, `(m,)`: see `thalweg.learning_rate.generalisation.generalisation`.

@@ -1,12 +1,8 @@
-"""What gradient descent on least squares does to test data and to the norm of the weights, for every rate and step.
+"""What gradient descent on least squares does to test data, for every learning rate and step; when to stop early.
 
-The Golub-Kahan run of `rates` also spans the weights: after t steps they are `w0 + V y`, with V the right vectors of
-the run and y the same gradient descent on the small bidiagonal matrix B, started from zero,
-
-    y = -||a|| g(B^T B) B^T e_1,        g(s) = (1 - (1 - 2 rate s / n)^t) / s.
-
-So one more run, in which every right vector meets the test data once, gives the test loss of every rate and step. It
-keeps the m x T products of m test examples with the T right vectors, not the vectors themselves.
+The Golub-Kahan run of `rates` spans the weights too (`thalweg.learning_rate.path`). In one more such run every right
+vector meets the test data once, which gives the test loss of every rate and step. It keeps the m x T products of m test
+examples with the T right vectors, not the vectors themselves.
 
     >>> import thalweg as tw
     >>> curve = tw.rates(tw.LeastSquares([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0]), steps=10)
@@ -20,7 +16,6 @@ keeps the m x T products of m test examples with the T right vectors, not the ve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,9 +25,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from thalweg.arrays import checked_matrix, checked_vector
 from thalweg.errors import InputError
-from thalweg.learning_rate.curve import Rates, _scalar, first_residual
+from thalweg.learning_rate.curve import Rates, _scalar
 from thalweg.learning_rate.minima import nearest_minima
-from thalweg.quadrature import bidiagonalise
+from thalweg.learning_rate.path import Path, path
 from thalweg.report import Result, Table
 
 if TYPE_CHECKING:
@@ -45,8 +40,6 @@ _SCANNED = 240  # learning rates looked at for the best one of each step
 _MINIMA = 4  # of those, refined; the test loss had at most three on the data sets we tried
 _SHOWN_RATES = 200  # the resolution of the surface's picture
 _SHOWN_LOSS = 0.5  # in decades above the first loss: all that is worse looks alike in the picture
-_TOGETHER = 1 << 14  # (point, node) entries looked at in one go, so that they stay in the cache
-_NEGLIGIBLE = 1e-18  # of the largest amount: such nodes are copies of others
 
 
 class Stop(NamedTuple):
@@ -75,33 +68,10 @@ def generalisation(curve: Rates, X: ArrayLike, t: ArrayLike) -> Generalisation:
     problem = curve.problem
     if examples.shape[1] != problem.d:
         raise InputError(f"The test data have {examples.shape[1]} features, but the training data have {problem.d}.")
-    residual, shift = first_residual(problem, curve.start)
-    diagonal, below, predictions, along_start = [], [], [], []
-    for step in bidiagonalise(problem.X, residual, shift):
-        diagonal.append(step.diagonal)
-        below.append(step.below)
-        predictions.append(np.asarray(examples @ step.right, dtype=np.float64))
-        along_start.append(float(step.right @ curve.start))
-        if len(diagonal) == curve.steps:
-            break
-    k = len(diagonal)
-    B = np.zeros((k + 1, k))
-    B[range(k), range(k)] = diagonal
-    B[range(1, k + 1), range(k)] = below
-    nodes, vectors = np.linalg.eigh(B.T @ B)
-    amounts = -np.linalg.norm(residual) * (vectors.T @ B[0])
-    kept = np.abs(amounts) > _NEGLIGIBLE * np.abs(amounts).max()
-    vectors, lengths = vectors[:, kept], 2 / problem.n * amounts[kept]
+    way, changes = path(problem, curve.start, curve.steps, examples)
     first = np.asarray(examples @ curve.start, dtype=np.float64) - targets
-    moves = np.column_stack([first, np.stack(predictions, axis=1) @ vectors * lengths]) / np.sqrt(len(targets))
-    return Generalisation(
-        curve=curve,
-        m=len(targets),
-        curvatures=2 / problem.n * np.maximum(nodes[kept], 0.0),
-        moves=_as_long(moves),
-        lengths=lengths,
-        along_start=np.array(along_start) @ vectors,
-    )
+    moves = np.column_stack([first, changes]) / np.sqrt(len(targets))
+    return Generalisation(curve=curve, m=len(targets), path=way, moves=_as_long(moves))
 
 
 def _as_long(matrix: Array) -> Array:
@@ -115,24 +85,19 @@ def _as_long(matrix: Array) -> Array:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Generalisation(Result):
-    """The test loss and the norm of the weights for every learning rate and number of steps.
+    """The test loss for every learning rate and number of steps.
 
     Attributes:
         curve: the answer for the training data.
         m: the number of test examples.
-        curvatures: the Hessian's eigenvalues as the run sees them, `(k,)`.
-        moves: the matrix, of k + 1 columns, whose product with `(1, g)` has the test loss as its squared length, where
-            g is `(1 - (1 - rate h)^t) / h` for each curvature h.
-        lengths: what times g the weights have moved along each direction, `(k,)`.
-        along_start: the first weights along each direction, `(k,)`.
+        path: how the weights move.
+        moves: the matrix whose product with `(1, g)` has the test loss as its squared length, for the g of `Path`.
     """
 
     curve: Rates = field(repr=False)
     m: int
-    curvatures: Array = field(repr=False)
+    path: Path = field(repr=False)
     moves: Array = field(repr=False)
-    lengths: Array = field(repr=False)
-    along_start: Array = field(repr=False)
 
     @property
     def steps(self) -> int:
@@ -161,15 +126,9 @@ class Generalisation(Result):
         Raises:
             InputError: as for `loss`.
         """
-        return self._on_grid(rate, step, self._log10_losses)
-
-    def norm(self, rate: ArrayLike, step: ArrayLike) -> Any:
-        """The norm of the weights after `step` steps, on the outer grid of `loss`; inf where float64 overflows.
-
-        Raises:
-            InputError: as for `loss`.
-        """
-        return self._on_grid(rate, step, self._norms)
+        rates, steps = self.curve._checked(rate, step)
+        logarithm = self._log10_losses(np.repeat(rates.ravel(), steps.size), np.tile(steps.ravel(), rates.size))
+        return _scalar(logarithm.reshape(rates.shape + steps.shape))
 
     def best_rate(self, step: ArrayLike) -> Any:
         """The constant learning rate with the least test loss after `step` steps, of the shape of `step`.
@@ -209,56 +168,18 @@ class Generalisation(Result):
     def _best_rates(self) -> Array:
         return self._search(np.arange(1, self.steps + 1))
 
-    def _on_grid(self, rate: ArrayLike, step: ArrayLike, values: Callable[[Array, NDArray[np.int64]], Array]) -> Any:
-        rates, steps = self.curve._checked(rate, step)
-        at = values(np.repeat(rates.ravel(), steps.size), np.tile(steps.ravel(), rates.size))
-        return _scalar(at.reshape(rates.shape + steps.shape))
-
     def _log10_losses(self, rate: Array, step: NDArray[np.int64]) -> Array:
         """The decimal logarithm of the test loss at points of rate and step, `(p,)` each."""
         logarithm = np.empty(len(rate))
-        for part, one, moved, growth in self._moved(rate, step):
+        for part, one, moved, growth in self.path.moved(rate, step):
             residual = np.column_stack([one, moved]) @ self.moves.T
             with np.errstate(divide="ignore"):
                 logarithm[part] = (np.log(np.sum(residual**2, axis=1)) + 2 * growth) / np.log(10)
         return logarithm
 
-    def _norms(self, rate: Array, step: NDArray[np.int64]) -> Array:
-        norms = np.empty(len(rate))
-        start = self.curve.start
-        for part, one, moved, growth in self._moved(rate, step):
-            along = moved * self.lengths
-            square = one**2 * (start @ start) + 2 * one * (along @ self.along_start) + np.sum(along**2, axis=1)
-            with np.errstate(over="ignore"):
-                norms[part] = np.sqrt(np.maximum(square, 0.0)) * np.exp(growth)
-        return norms
-
-    def _moved(self, rate: Array, step: NDArray[np.int64]) -> Iterator[tuple[slice, Array, Array, Array]]:
-        """For blocks of points: their place, 1 and `g = (1 - (1 - rate h)^t) / h`, both over e^growth, and the growth.
-
-        The growth is t times the logarithm of the largest factor of a step, or 0 where no factor is above 1. From
-        `g_(a+b) = g_a (1 - rate h)^b + g_b` follows g for any number of steps by doubling, without the cancellation of
-        the formula.
-        """
-        h = self.curvatures
-        together = max(1, _TOGETHER // len(h))
-        for first in range(0, len(rate), together):
-            part = slice(first, first + together)
-            factor = 1 - rate[part, None] * h
-            largest = np.maximum(np.abs(factor).max(axis=1, keepdims=True), 1.0)
-            unit = 1 / largest
-            power, gained = factor * unit, np.broadcast_to(rate[part, None] * unit, factor.shape)
-            one, moved = np.ones_like(unit), np.zeros_like(factor)
-            for bit in range(int(step[part].max(initial=0)).bit_length()):
-                taken = np.flatnonzero(step[part] >> bit & 1)
-                moved[taken] = moved[taken] * power[taken] + gained[taken] * one[taken]
-                one[taken] *= unit[taken]
-                gained, power, unit = gained * (power + unit), power**2, unit**2
-            yield part, one[:, 0], moved, step[part] * np.log(largest[:, 0])
-
     def _search(self, steps: NDArray[np.int64]) -> Array:
         """The best rate for each of `steps`, `(s,)`: of the deepest minima on a grid, refined, the deepest."""
-        steepest, flattest = self.curvatures[-1], self.curvatures[self.curvatures > 0][0]
+        steepest, flattest = self.path.curvatures[-1], self.path.curvatures[self.path.curvatures > 0][0]
         lowest = np.log(0.01 / (steps * steepest))
         scanned = np.linspace(lowest, np.full(len(steps), np.log(2 / flattest)), _SCANNED, axis=1)
         seen = self._log10_losses(np.exp(scanned).ravel(), np.repeat(steps, _SCANNED)).reshape(scanned.shape)
@@ -282,7 +203,7 @@ class Generalisation(Result):
         rates, losses = self.best_rate(steps), self.best_loss(steps)
         training = self.curve.best_rate(steps)
         rows = [
-            (step, float(rate), float(loss), self.norm(rate, step), float(plain), self.loss(plain, step))
+            (step, float(rate), float(loss), self.curve.norm(rate, step), float(plain), self.loss(plain, step))
             for step, rate, loss, plain in zip(steps, rates, losses, training, strict=True)
         ]
         stop = self.early_stopping()
