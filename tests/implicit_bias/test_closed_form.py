@@ -140,7 +140,7 @@ def test_long_runs_end_where_the_formula_says(name, shape, seed):
     """1e-12 of the way, times how much X amplifies the rounding in t, for consistent t and any rank."""
     problem = random_problem(seed, *shape)
     singular = np.linalg.svd(problem.X, compute_uv=False)[: shape[2]]
-    assume(singular[0] / singular[-1] < 30)
+    assume(singular[0] / singular[-1] < 10)  # SGD takes of the order of n times the square of this for a digit
     w0 = np.random.default_rng(seed).standard_normal(shape[1])
     optimizer = prepared(problem, name, start=w0)
     formula = closed_form(problem, optimizer, w0)

@@ -6,7 +6,7 @@ import functools
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import thalweg as tw
@@ -206,6 +206,7 @@ def test_one_step_has_the_best_rate_for_one_step(problem):
 @given(problems(), st.integers(1, 5), st.integers(-20, 20), st.integers(-300, 300))
 def test_scaling_the_target_scales_the_loss_and_scaling_the_features_scales_the_rates(problem, steps, target, feature):
     X, t = problem
+    assume(steps <= min(X.shape))  # with more steps than directions many schedules are best
     plain = tw.rates(tw.LeastSquares(X, t), steps).schedule_details()
     scaled = tw.rates(tw.LeastSquares(X * 2.0**feature, t * 2.0**target), steps).schedule_details()
     assert scaled.rates == pytest.approx(plain.rates / 4.0**feature, rel=1e-9)
