@@ -164,7 +164,7 @@ def test_one_curvature_is_solved_in_one_step_and_gives_minus_infinity_not_nan():
     curve = tw.rates(tw.LeastSquares([[1.0, 2.0]], [3.0]), 5)
     assert curve.best_rate([1, 2, 5]) == pytest.approx([0.1, 0.1, 0.1], rel=1e-15)
     assert curve.stability_rate == pytest.approx(0.2, rel=1e-14)
-    assert curve.loss(0.1, [0, 1, 5]) == pytest.approx([9.0, 0.0, 0.0], abs=1e-30)
+    assert curve.loss(0.1, [0, 1, 5]) == pytest.approx([9.0, 0.0, 0.0], rel=1e-14, abs=1e-30)
     assert not np.isnan(curve.log10_loss([0.0, 0.1, 0.2], [0, 1, 2])).any()
 
 

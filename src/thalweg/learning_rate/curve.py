@@ -24,6 +24,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from thalweg.arrays import checked_count
 from thalweg.errors import InputError
+from thalweg.learning_rate.pictures import LIMIT, Course, course_figure, step_surface_figure
+from thalweg.learning_rate.spectrum import Spectrum, spectrum_of
+from thalweg.learning_rate.surface import PowerSums, best_rates, power_sums, scalar
 from thalweg.least_squares import LeastSquares
 from thalweg.quadrature import Measure, measure
 from thalweg.report import Result, Table, counted
@@ -42,15 +45,10 @@ Array = NDArray[np.float64]
 MOST_STEPS = 10_000  # finding the nodes of a run takes memory as the square, time as the cube of its steps
 _SHOWN_STEPS = 300  # pictures of longer runs leave steps out
 _SHOWN_RATES = 200  # the resolution of the surface's picture
-_SHOWN_LOSS = 0.5  # in decades above the first loss: all that is worse looks alike in the picture
-_MOST_NEWTON_STEPS = 200
-_GRID_ENTRIES = 1 << 20  # how many (rate, node) pairs are looked at in one go
-_FAINT = 1e-26  # a share of the squared residual below this is rounding as much as data
 _DOUBT = (
     "Above the stability limit a loss here grows from a direction in which the residual is too small to know to all "
     "digits; a literal run may differ."
 )
-_SHARE = 1e-9  # how much of a loss may grow from such a share before we say so
 
 
 def rates(
@@ -134,12 +132,9 @@ class Rates(Result):
         return self.problem.stability_rate
 
     @cached_property
-    def _curvatures(self) -> Array:
-        """The Hessian's eigenvalue h of each node: a step multiplies that part of the residual by `1 - rate h`."""
-        curvatures = self.measure.nodes * (2 / self.n)
-        # The zero node comes out as a few units of rounding, and so does each copy of it.
-        curvatures[curvatures <= 8 * np.finfo(np.float64).eps * curvatures[-1]] = 0.0
-        return curvatures
+    def spectrum(self) -> Spectrum:
+        """The Hessian's eigenvalues as the run sees them, and the loss along each."""
+        return spectrum_of(self.measure, self.n)
 
     def loss(self, rate: ArrayLike, step: ArrayLike) -> Any:
         """The loss after `step` steps at constant learning rate `rate`, exact to rounding.
@@ -159,8 +154,7 @@ class Rates(Result):
         Warns:
             RuntimeWarning: a loss grows from a direction that the residual hardly touches.
         """
-        with np.errstate(over="ignore"):
-            return _scalar(10.0 ** self._log10_loss(rate, step, warn=True))
+        return scalar(self._loss(rate, step, warn=True))
 
     def log10_loss(self, rate: ArrayLike, step: ArrayLike) -> Any:
         """The decimal logarithm of `loss`, which never overflows; -inf where the loss is exactly zero.
@@ -171,19 +165,18 @@ class Rates(Result):
         Warns:
             RuntimeWarning: a loss grows from a direction that the residual hardly touches.
         """
-        return _scalar(self._log10_loss(rate, step, warn=True))
+        return scalar(self._log_loss(rate, step, warn=True) / np.log(10))
 
-    def _log10_loss(self, rate: ArrayLike, step: ArrayLike, *, warn: bool = False) -> Array:
+    def _log_loss(self, rate: ArrayLike, step: ArrayLike, *, warn: bool = False) -> Array:
         grid_rates, grid_steps = self._checked(rate, step)
-        logarithm, _, doubtful = self._power_sum(grid_rates, 2 * grid_steps, self.measure.weights / self.n)
+        logarithm, _, doubtful = self._sums(grid_rates, 2 * grid_steps, self.spectrum.losses)
         if warn and doubtful:
-            warnings.warn(_DOUBT, RuntimeWarning, stacklevel=3)
-        decimal: Array = logarithm / np.log(10)
-        return decimal
+            warnings.warn(_DOUBT, RuntimeWarning, stacklevel=4)
+        return logarithm
 
-    def _loss(self, rate: ArrayLike, step: ArrayLike) -> Array:
+    def _loss(self, rate: ArrayLike, step: ArrayLike, *, warn: bool = False) -> Array:
         with np.errstate(over="ignore"):
-            losses: Array = 10.0 ** self._log10_loss(rate, step)
+            losses: Array = np.exp(self._log_loss(rate, step, warn=warn))
         return losses
 
     def derivative(self, rate: ArrayLike, step: ArrayLike) -> Any:
@@ -193,7 +186,7 @@ class Rates(Result):
             InputError: as for `loss`.
         """
         grid_rates, grid_steps = self._checked(rate, step)
-        coefficients = self.measure.weights / self.n * self._curvatures
+        coefficients = self.spectrum.losses * self.spectrum.curvatures
         return self._signed(grid_rates, 2 * grid_steps - 1, coefficients, -2.0 * grid_steps)
 
     def second_derivative(self, rate: ArrayLike, step: ArrayLike) -> Any:
@@ -203,7 +196,7 @@ class Rates(Result):
             InputError: as for `loss`.
         """
         grid_rates, grid_steps = self._checked(rate, step)
-        coefficients = self.measure.weights / self.n * self._curvatures**2
+        coefficients = self.spectrum.losses * self.spectrum.curvatures**2
         return self._signed(grid_rates, 2 * grid_steps - 2, coefficients, 2.0 * grid_steps * (2 * grid_steps - 1))
 
     def best_rate(self, step: ArrayLike) -> Any:
@@ -218,12 +211,9 @@ class Rates(Result):
         checked = self._checked_steps(step, least=1)
         distinct, inverse = np.unique(checked, return_inverse=True)
         missing = np.array([one for one in distinct.tolist() if one not in self._best], dtype=np.int64)
-        rows = max(1, _GRID_ENTRIES // len(self.measure.nodes))
-        for first in range(0, len(missing), rows):
-            part = missing[first : first + rows]
-            self._best.update(zip(part.tolist(), self._minimise(part).tolist(), strict=True))
+        self._best.update(zip(missing.tolist(), best_rates(self.spectrum, missing).tolist(), strict=True))
         best = np.array([self._best[one] for one in distinct.tolist()], dtype=np.float64)
-        return _scalar(best[inverse].reshape(checked.shape))
+        return scalar(best[inverse].reshape(checked.shape))
 
     def best_loss(self, step: ArrayLike) -> Any:
         """The loss after `step` steps at `best_rate(step)`, of the shape of `step`; it need not fall with the step.
@@ -234,7 +224,7 @@ class Rates(Result):
         checked = self._checked_steps(step, least=1)
         best = np.asarray(self.best_rate(checked))
         losses = [float(self._loss(rate, one)) for rate, one in zip(best.flat, checked.flat, strict=True)]
-        return _scalar(np.array(losses, dtype=np.float64).reshape(checked.shape))
+        return scalar(np.array(losses, dtype=np.float64).reshape(checked.shape))
 
     def best_schedule(self, steps: int | None = None, peak: float | None = None) -> Array:
         """A learning rate for each of `steps` steps, `(steps,)`, in the order to use them; see `schedule_details`.
@@ -260,41 +250,6 @@ class Rates(Result):
     def _best(self) -> dict[int, float]:
         """The best rates found so far, by step."""
         return {}
-
-    def _minimise(self, steps: NDArray[np.int64]) -> Array:
-        """The minimiser for each of `steps` `(m,)`, by safeguarded Newton.
-
-        The 2t-th root of the loss, `M(rate) = (sum_k weight_k |1 - rate h_k|^(2t))^(1/(2t))`, is a norm of an affine
-        function: convex and, unlike the loss itself, hardly more curved for many steps than for one. Its minimiser
-        lies between the rates `1/h` of the largest and the smallest node.
-        """
-        seen = (self._curvatures > 0) & (self.measure.weights > 0)
-        largest = float(self._curvatures[-1])
-        # In units of the largest no square of a curvature or a rate overflows.
-        h, log_weight = self._curvatures[seen] / largest, np.log(self.measure.weights[seen])
-        low: Array = np.full(len(steps), 1 / h[-1])
-        high: Array = np.full(len(steps), 1 / h[0])
-        power = 2 * steps - 2
-        rate: Array = np.sqrt(low * high)
-        for _ in range(_MOST_NEWTON_STEPS):
-            base = 1 - rate[:, None] * h
-            exponent = log_weight + power[:, None] * np.log(np.maximum(np.abs(base), np.finfo(np.float64).tiny))
-            # Terms relative to the largest: their sums overflow for no rate and no step, and only ratios are needed.
-            terms = np.exp(exponent - exponent.max(axis=1, keepdims=True))
-            value = np.sum(terms * base**2, axis=1)
-            slope = np.sum(terms * base * h, axis=1)
-            curvature = terms @ h**2
-            low, high = np.where(slope > 0, rate, low), np.where(slope <= 0, rate, high)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                proposal = rate + slope / ((power + 1) * (curvature - slope**2 / value))
-            inside = (proposal > low) & (proposal < high)
-            following: Array = np.where(inside, proposal, np.sqrt(low * high))
-            moved = np.abs(following - rate)
-            rate = following
-            if np.all(moved <= 2 * np.finfo(np.float64).eps * rate):
-                break
-        best: Array = rate / largest
-        return best
 
     def momentum(self, kind: str = "heavy-ball") -> MomentumRates:
         """The surface over (learning rate, momentum), from the same run: `"heavy-ball"` or `"nesterov"`.
@@ -328,7 +283,7 @@ class Rates(Result):
         """
         rates, steps = self._checked(rate, step)
         norms = self._path.norms(np.repeat(rates.ravel(), steps.size), np.tile(steps.ravel(), rates.size))
-        return _scalar(norms.reshape(rates.shape + steps.shape))
+        return scalar(norms.reshape(rates.shape + steps.shape))
 
     @cached_property
     def _path(self) -> Path:
@@ -369,45 +324,16 @@ class Rates(Result):
             raise InputError(f"A learning rate must be finite and at least 0, but got {asked[bad].flat[0]}.")
         return asked.astype(np.float64), self._checked_steps(step, least=0)
 
-    def _power_sum(self, rate: Array, power: NDArray[np.int64], coefficients: Array) -> tuple[Array, Array, bool]:
-        """`sum_k coefficients_k (1 - rate h_k)^power` on the outer grid: logarithm of the magnitude, sign, and a doubt.
-
-        Negative powers stand for terms that a derivative has brought to zero and give zero. The doubt is whether a sum
-        grows from a coefficient too small to know.
-        """
-        used = coefficients > 0
-        h, c = self._curvatures[used], coefficients[used]
-        faint = np.where(c < _FAINT * c.sum(), c, 0.0)
-        distinct, position = np.unique(np.maximum(power.ravel(), 0), return_inverse=True)
-        total = np.empty((rate.size, distinct.size))
-        largest = np.empty((rate.size, 1))
-        doubtful = False
-        rows = max(1, _GRID_ENTRIES // len(h))
-        for first in range(0, rate.size, rows):
-            part = slice(first, first + rows)
-            base = 1 - rate.reshape(-1, 1)[part] * h
-            # Powers relative to the largest never overflow; what underflows is lost beside that one.
-            largest[part] = np.abs(base).max(axis=1, keepdims=True)
-            relative = base / np.where(largest[part] > 0, largest[part], 1.0)
-            reached, terms, ahead = 0, np.ones_like(relative), {0: np.ones_like(relative)}
-            for column, exponent in enumerate(distinct.tolist()):
-                gap = exponent - reached
-                if gap not in ahead:
-                    ahead = {gap: relative**gap}
-                terms, reached = terms * ahead[gap], exponent
-                total[part, column] = terms @ c
-                if faint.any():
-                    doubtful |= bool(np.any((terms @ faint > _SHARE * total[part, column]) & (largest[part, 0] > 1)))
-        with np.errstate(divide="ignore"):
-            logarithm = np.log(np.abs(total)) + _times(distinct, largest)
-        sign = np.where(power.ravel() < 0, 0.0, np.sign(total)[:, position])
+    def _sums(self, rate: Array, power: NDArray[np.int64], coefficients: Array) -> PowerSums:
+        """`sum_k coefficients_k (1 - rate h_k)^power` on the outer grid of rate and power."""
+        logarithm, sign, doubtful = power_sums(self.spectrum.curvatures, coefficients, rate.ravel(), power.ravel())
         shape = rate.shape + power.shape
-        return logarithm[:, position].reshape(shape), sign.reshape(shape), doubtful
+        return PowerSums(logarithm.reshape(shape), sign.reshape(shape), doubtful)
 
     def _signed(self, rate: Array, power: NDArray[np.int64], coefficients: Array, factor: NDArray[Any]) -> Any:
-        logarithm, sign, _ = self._power_sum(rate, power, coefficients)
+        logarithm, sign, _ = self._sums(rate, power, coefficients)
         with np.errstate(over="ignore"):
-            return _scalar(np.where(sign == 0, 0.0, factor * sign * np.exp(np.where(sign == 0, 0.0, logarithm))))
+            return scalar(np.where(sign == 0, 0.0, factor * sign * np.exp(np.where(sign == 0, 0.0, logarithm))))
 
     def shown_steps(self) -> list[int]:
         """The steps that tables and pictures pick: 1, 2, 5, 10, 20, 50, ... and the last."""
@@ -438,60 +364,26 @@ class Rates(Result):
 
     def figure(self) -> go.Figure:
         """The surface: the loss over learning rate and step, the best rate for each step, the stability limit."""
-        import plotly.graph_objects as go
-
         limit = self.stability_rate
         every = self._pictured_steps()
         best = np.asarray(self.best_rate(every)) / limit
-        shown = np.geomspace(0.02, max(2.0, 1.1 * float(best.max())), _SHOWN_RATES)
-        relative = self._log10_loss(shown * limit, every).T - np.log10(self.initial_loss)
-        figure = go.Figure(
-            go.Heatmap(
-                x=shown,
-                y=every,
-                z=np.clip(relative, relative.min(), _SHOWN_LOSS),
-                colorscale="Viridis",
-                reversescale=True,
-                colorbar={"title": {"text": "log10 of loss / first loss", "side": "right"}},
-                hovertemplate="%{x:.3g} x stability limit<br>step %{y}<br>log10 %{z:.3f}<extra></extra>",
-            )
-        )
+        shares = np.geomspace(0.02, max(2.0, 1.1 * float(best.max())), _SHOWN_RATES)
+        relative = self._log_loss(shares * limit, every).T / np.log(10) - np.log10(self.initial_loss)
+        title = "The loss for every learning rate and every step, from one run"
+        figure = step_surface_figure(title, shares, every, relative, best)
         figure.add_scatter(
-            x=best, y=every, mode="lines", name="best rate for each step", line={"color": "#d62728", "width": 3}
-        )
-        figure.add_scatter(
-            x=[1.0, 1.0],
-            y=[1, self.steps],
-            mode="lines",
-            name="stability limit 2/lambda_max",
-            line={"color": "black", "dash": "dash"},
-        )
-        figure.update_layout(
-            title="The loss for every learning rate and every step, from one run",
-            template="plotly_white",
-            xaxis={"title": "learning rate / stability limit", "type": "log", "dtick": 1},
-            yaxis={"title": "steps", "type": "log", "dtick": 1},
-            legend={"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
+            x=[1.0, 1.0], y=[1, self.steps], mode="lines", name="stability limit 2/lambda_max", line=LIMIT
         )
         return figure
 
     def best_figure(self) -> go.Figure:
         """What the best constant rate reaches after each step, beside half and nine tenths of the stability limit."""
-        import plotly.graph_objects as go
-
         every = self._pictured_steps()
-        figure = go.Figure()
-        figure.add_scatter(x=every, y=self.best_loss(every), name="best constant rate for that step", mode="lines")
+        courses = [Course("best constant rate for that step", self.best_loss(every))]
         for share in (0.5, 0.9):
             losses = self._loss(share * self.stability_rate, every)
-            figure.add_scatter(x=every, y=losses, name=f"{share:g} x stability limit", mode="lines", line_dash="dot")
-        figure.update_layout(
-            title="The loss that a constant learning rate can reach",
-            template="plotly_white",
-            xaxis={"title": "steps", "type": "log"},
-            yaxis={"title": "loss", "type": "log"},
-        )
-        return figure
+            courses.append(Course(f"{share:g} x stability limit", losses, "dot"))
+        return course_figure("The loss that a constant learning rate can reach", every, courses)
 
     def figures(self) -> list[go.Figure]:
         """The surface, and the loss that the best rates reach."""
@@ -509,13 +401,3 @@ class Rates(Result):
             "best_rate": dict(zip(every.tolist(), self.best_rate(every).tolist(), strict=True)),
             "best_loss": dict(zip(every.tolist(), self.best_loss(every).tolist(), strict=True)),
         }
-
-
-def _times(power: NDArray[np.int64], magnitude: Array | float) -> Array:
-    """`power log(magnitude)`, with `0 log(0) = 0`."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(power == 0, 0.0, power * np.log(magnitude))
-
-
-def _scalar(values: Array) -> Any:
-    return values if values.ndim else float(values)

@@ -25,9 +25,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from thalweg.arrays import checked_matrix, checked_vector
 from thalweg.errors import InputError
-from thalweg.learning_rate.curve import Rates, _scalar
+from thalweg.learning_rate.curve import Rates
 from thalweg.learning_rate.minima import nearest_minima
 from thalweg.learning_rate.path import Path, path
+from thalweg.learning_rate.pictures import mark, step_surface_figure
+from thalweg.learning_rate.surface import scalar
 from thalweg.report import Result, Table
 
 if TYPE_CHECKING:
@@ -39,7 +41,6 @@ _EPS = float(np.finfo(np.float64).eps)
 _SCANNED = 240  # learning rates looked at for the best one of each step
 _MINIMA = 4  # of those, refined; the test loss had at most three on the data sets we tried
 _SHOWN_RATES = 200  # the resolution of the surface's picture
-_SHOWN_LOSS = 0.5  # in decades above the first loss: all that is worse looks alike in the picture
 
 
 class Stop(NamedTuple):
@@ -118,7 +119,7 @@ class Generalisation(Result):
             InputError: a rate is negative or not finite; a step is out of range or not an integer.
         """
         with np.errstate(over="ignore"):
-            return _scalar(10.0 ** np.asarray(self.log10_loss(rate, step)))
+            return scalar(10.0 ** np.asarray(self.log10_loss(rate, step)))
 
     def log10_loss(self, rate: ArrayLike, step: ArrayLike) -> Any:
         """The decimal logarithm of `loss`, which never overflows; -inf where the loss is exactly zero.
@@ -128,7 +129,7 @@ class Generalisation(Result):
         """
         rates, steps = self.curve._checked(rate, step)
         logarithm = self._log10_losses(np.repeat(rates.ravel(), steps.size), np.tile(steps.ravel(), rates.size))
-        return _scalar(logarithm.reshape(rates.shape + steps.shape))
+        return scalar(logarithm.reshape(rates.shape + steps.shape))
 
     def best_rate(self, step: ArrayLike) -> Any:
         """The constant learning rate with the least test loss after `step` steps, of the shape of `step`.
@@ -140,7 +141,7 @@ class Generalisation(Result):
             InputError: a step is not an integer from 1 to `steps`.
         """
         steps = self.curve._checked_steps(step, least=1)
-        return _scalar(self._search(steps.ravel()).reshape(steps.shape))
+        return scalar(self._search(steps.ravel()).reshape(steps.shape))
 
     def best_loss(self, step: ArrayLike) -> Any:
         """The test loss after `step` steps at `best_rate(step)`, of the shape of `step`.
@@ -150,7 +151,7 @@ class Generalisation(Result):
         """
         steps = self.curve._checked_steps(step, least=1)
         flat = steps.ravel()
-        return _scalar(10.0 ** self._log10_losses(self._search(flat), flat).reshape(steps.shape))
+        return scalar(10.0 ** self._log10_losses(self._search(flat), flat).reshape(steps.shape))
 
     def early_stopping(self) -> Stop:
         """Of all learning rates and all numbers of steps from 0 to `steps` those with the least test loss.
@@ -216,42 +217,15 @@ class Generalisation(Result):
 
     def figure(self) -> go.Figure:
         """The surface: the test loss over learning rate and step, the best rate for each step, where to stop."""
-        import plotly.graph_objects as go
-
         limit, stop = self.curve.stability_rate, self.early_stopping()
         every = np.arange(1, self.steps + 1)
         best = self._best_rates / limit
-        shown = np.geomspace(0.002, max(2.0, 1.1 * float(best.max())), _SHOWN_RATES)
-        relative = np.asarray(self.log10_loss(shown * limit, every)).T - np.log10(self.loss(0.0, 0))
-        figure = go.Figure(
-            go.Heatmap(
-                x=shown,
-                y=every,
-                z=np.clip(relative, relative.min(), _SHOWN_LOSS),
-                colorscale="Viridis",
-                reversescale=True,
-                colorbar={"title": {"text": "log10 of test loss / first test loss", "side": "right"}},
-                hovertemplate="%{x:.3g} x stability limit<br>step %{y}<br>log10 %{z:.3f}<extra></extra>",
-            )
-        )
-        figure.add_scatter(
-            x=best, y=every, mode="lines", name="best rate for each step", line={"color": "#d62728", "width": 3}
-        )
+        shares = np.geomspace(0.002, max(2.0, 1.1 * float(best.max())), _SHOWN_RATES)
+        relative = np.asarray(self.log10_loss(shares * limit, every)).T - np.log10(self.loss(0.0, 0))
+        title = "The test loss for every learning rate and every step"
+        figure = step_surface_figure(title, shares, every, relative, best, of="test loss")
         if stop.step:
-            figure.add_scatter(
-                x=[stop.rate / limit],
-                y=[stop.step],
-                mode="markers",
-                name="least test loss",
-                marker={"color": "black", "size": 12, "symbol": "x"},
-            )
-        figure.update_layout(
-            title="The test loss for every learning rate and every step",
-            template="plotly_white",
-            xaxis={"title": "learning rate / stability limit", "type": "log", "dtick": 1},
-            yaxis={"title": "steps", "type": "log", "dtick": 1},
-            legend={"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
-        )
+            mark(figure, "least test loss", stop.rate / limit, stop.step, color="black")
         return figure
 
     def to_dict(self) -> dict[str, Any]:

@@ -34,8 +34,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from thalweg.errors import InputError, unknown_name
 from thalweg.learning_rate.best_pair import best_pair
-from thalweg.learning_rate.curve import Rates, _scalar
+from thalweg.learning_rate.curve import Rates
+from thalweg.learning_rate.pictures import LIMIT, Course, course_figure, mark, surface_figure
 from thalweg.learning_rate.recurrence import log_losses
+from thalweg.learning_rate.spectrum import NO_CURVATURE
+from thalweg.learning_rate.surface import scalar
 from thalweg.quadrature import measure
 from thalweg.report import Result, Table, counted
 
@@ -48,9 +51,7 @@ KINDS = ("heavy-ball", "nesterov")
 
 _SHOWN_RATES = 120  # the resolution of the surface's picture
 _SHOWN_MOMENTA = 100
-_SHOWN_LOSS = 0.5  # in decades above the first loss: all that is worse looks alike in the picture
 _NEGLIGIBLE = 1e-30  # a share of the loss below this does not steer the search for the best pair
-_NO_CURVATURE = 8 * float(np.finfo(np.float64).eps)  # in units of the largest curvature: a zero, but for rounding
 _LARGEST = 1e50  # of momentum and of rate x curvature, so that their products stay in float64
 
 
@@ -106,7 +107,7 @@ class MomentumRates(Result):
             RuntimeWarning: a loss rests on a direction that the residual hardly touches (see `thalweg.quadrature`).
         """
         with np.errstate(over="ignore"):
-            return _scalar(10.0 ** np.asarray(self.log10_loss(rate, momentum, step)))
+            return scalar(10.0 ** np.asarray(self.log10_loss(rate, momentum, step)))
 
     def log10_loss(self, rate: ArrayLike, momentum: ArrayLike, step: ArrayLike) -> Any:
         """The decimal logarithm of `loss`, which never overflows; -inf where the loss is exactly zero.
@@ -135,7 +136,7 @@ class MomentumRates(Result):
                 stacklevel=3,
             )
         shape = rates.shape + momenta.shape + steps.shape
-        return _scalar(logarithm[:, position].reshape(shape) / np.log(10))
+        return scalar(logarithm[:, position].reshape(shape) / np.log(10))
 
     def stability_rate(self, momentum: ArrayLike) -> Any:
         """The learning rate above which the method diverges in the long run, of the shape of `momentum`.
@@ -150,7 +151,7 @@ class MomentumRates(Result):
         if momenta.size and not (momenta.min() >= 0 and momenta.max() < 1):
             raise InputError(f"A stability edge needs a momentum of at least 0 and below 1, but got {momentum!r}.")
         edge = (1 + momenta) * self.curve.stability_rate
-        return _scalar(edge / (1 + 2 * momenta) if self.kind == "nesterov" else edge)
+        return scalar(edge / (1 + 2 * momenta) if self.kind == "nesterov" else edge)
 
     def best(self, step: int, momentum: tuple[float, float] = (0.0, 1.0)) -> Pair:
         """The learning rate and momentum with the least loss after `step` steps, and that loss.
@@ -180,8 +181,8 @@ class MomentumRates(Result):
 
     def _nodes(self) -> tuple[Array, Array]:
         """The Hessian's eigenvalues of the nodes that carry weight, ascending, and the loss each carries at first."""
-        used = self.curve.measure.weights > 0
-        return self.curve._curvatures[used], self.curve.measure.weights[used] / self.curve.n
+        curvatures, losses = self.curve.spectrum
+        return curvatures[losses > 0], losses[losses > 0]
 
     @cached_property
     def _shown(self) -> list[tuple[int, Pair]]:
@@ -204,62 +205,34 @@ class MomentumRates(Result):
 
     def figure(self) -> go.Figure:
         """The surface after all the steps: the loss over learning rate and momentum, the best pair, the edge."""
-        import plotly.graph_objects as go
-
         limit = self.curve.stability_rate
         step, best = self._shown[-1]
-        rates = np.geomspace(0.01, max(4.5, 1.2 * best.rate / limit), _SHOWN_RATES)
+        shares = np.geomspace(0.01, max(4.5, 1.2 * best.rate / limit), _SHOWN_RATES)
         momenta = np.linspace(0, 1, _SHOWN_MOMENTA)
-        relative = np.asarray(self.log10_loss(rates * limit, momenta, step)).T - np.log10(self.curve.initial_loss)
-        figure = go.Figure(
-            go.Heatmap(
-                x=rates,
-                y=momenta,
-                z=np.clip(relative, relative.min(), _SHOWN_LOSS),
-                colorscale="Viridis",
-                reversescale=True,
-                colorbar={"title": {"text": "log10 of loss / first loss", "side": "right"}},
-                hovertemplate="rate %{x:.3g} x 2/lambda_max<br>momentum %{y:.3f}<br>log10 %{z:.3f}<extra></extra>",
-            )
-        )
-        figure.add_scatter(
-            x=np.asarray(self.stability_rate(momenta[:-1])) / limit,
-            y=momenta[:-1],
-            mode="lines",
-            name="stability edge",
-            line={"color": "black", "dash": "dash"},
-        )
-        figure.add_scatter(
-            x=[best.rate / limit],
-            y=[best.momentum],
-            mode="markers",
-            name="best pair",
-            marker={"color": "#d62728", "size": 12, "symbol": "x"},
-        )
-        figure.update_layout(
-            title=f"The loss after {step:,} steps for every learning rate and momentum ({self.kind})",
-            template="plotly_white",
-            xaxis={"title": "learning rate x lambda_max / 2", "type": "log"},
+        relative = np.asarray(self.log10_loss(shares * limit, momenta, step)).T - np.log10(self.curve.initial_loss)
+        figure = surface_figure(
+            f"The loss after {step:,} steps for every learning rate and momentum ({self.kind})",
+            shares,
+            momenta,
+            relative,
+            of="loss",
+            hover="rate %{x:.3g} x 2/lambda_max<br>momentum %{y:.3f}",
+            xaxis="learning rate x lambda_max / 2",
             yaxis={"title": "momentum"},
-            legend={"orientation": "h", "y": 1.02, "x": 0, "yanchor": "bottom"},
         )
+        edge = np.asarray(self.stability_rate(momenta[:-1])) / limit
+        figure.add_scatter(x=edge, y=momenta[:-1], mode="lines", name="stability edge", line=LIMIT)
+        mark(figure, "best pair", best.rate / limit, best.momentum)
         return figure
 
     def best_figure(self) -> go.Figure:
         """What the best pair reaches after some numbers of steps, beside the best constant rate without momentum."""
-        import plotly.graph_objects as go
-
         shown = [step for step, _ in self._shown]
-        figure = go.Figure()
-        figure.add_scatter(x=shown, y=[best.loss for _, best in self._shown], name=f"best pair, {self.kind}")
-        figure.add_scatter(x=shown, y=self.curve.best_loss(shown), name="best rate without momentum", line_dash="dot")
-        figure.update_layout(
-            title="The loss that a constant learning rate and momentum can reach",
-            template="plotly_white",
-            xaxis={"title": "steps", "type": "log"},
-            yaxis={"title": "loss", "type": "log"},
-        )
-        return figure
+        courses = [
+            Course(f"best pair, {self.kind}", [best.loss for _, best in self._shown]),
+            Course("best rate without momentum", self.curve.best_loss(shown), "dot"),
+        ]
+        return course_figure("The loss that a constant learning rate and momentum can reach", shown, courses)
 
     def figures(self) -> list[go.Figure]:
         """The surface, and the loss that the best pairs reach."""
@@ -292,7 +265,7 @@ def _few_nodes(curvatures: Array, weights: Array, step: int) -> tuple[Array, Arr
     from scipy.sparse import diags_array
 
     seen = measure(diags_array(np.sqrt(curvatures)), np.sqrt(weights), step)
-    curved = (seen.nodes > _NO_CURVATURE) & (seen.weights > 0)
+    curved = (seen.nodes > NO_CURVATURE) & (seen.weights > 0)
     return seen.nodes[curved], seen.weights[curved]
 
 

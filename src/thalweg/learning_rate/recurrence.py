@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from thalweg.learning_rate.curve import _FAINT, _SHARE
+from thalweg.learning_rate.surface import FAINT, SHARE
 
 Array = NDArray[np.float64]
 
@@ -121,7 +121,7 @@ def log_losses(
         The logarithms, -inf where the sum is zero; and whether one that grows rests on a weight too small to know.
     """
     logarithm = np.empty((len(rate), len(steps)))
-    faint = np.where(weights < _FAINT * weights.sum(), weights, 0.0)
+    faint = np.where(weights < FAINT * weights.sum(), weights, 0.0)
     doubtful = False
     block = max(1, _BLOCK_ENTRIES // len(curvatures))
     for first in range(0, len(rate), block):
@@ -132,5 +132,5 @@ def log_losses(
             with np.errstate(divide="ignore"):
                 logarithm[part, column] = np.log(total) + 2 * steps[column] * log_scale[:, 0]
             if faint.any():
-                doubtful |= bool(np.any((square @ faint > _SHARE * total) & (log_scale[:, 0] > 0)))
+                doubtful |= bool(np.any((square @ faint > SHARE * total) & (log_scale[:, 0] > 0)))
     return logarithm, doubtful

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from thalweg.errors import InputError, unknown_name
-from thalweg.learning_rate.stable_steps import Conditions, Spectrum, best_plan, lsqr_losses, simulate
+from thalweg.learning_rate.stable_steps import Conditions, best_plan, lsqr_losses, simulate
 from thalweg.report import Result, Table
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def best_schedule(
     if precision not in _PRECISIONS:
         raise unknown_name("precision", precision, _PRECISIONS)
 
-    spectrum = Spectrum(curve._curvatures, curve.measure.weights / curve.n)
+    spectrum = curve.spectrum
     first = float(spectrum.losses.sum())
     conditions = Conditions(
         peak=cap * first,

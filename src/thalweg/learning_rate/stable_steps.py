@@ -28,6 +28,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.learning_rate.spectrum import Spectrum
+
 Array = NDArray[np.float64]
 
 _LENGTHS = (50, 25)  # steps in a block: whole is better, short is more robust, so both are tried
@@ -37,13 +39,6 @@ _WIDTHS = 8
 _CLOUD = np.polynomial.legendre.leggauss(7)  # so many roots can meet at one node: enough for 50 steps
 _SHARES = (1e-6, 1e-2)  # of the whole loss, spread over all nodes
 _NEAR = 1.001  # times the ideal loss is near enough to stop looking
-
-
-class Spectrum(NamedTuple):
-    """A measure in the units of the loss: eigenvalues h of the Hessian `(m,)`, and how much loss lies along each."""
-
-    curvatures: Array
-    losses: Array
 
 
 class Conditions(NamedTuple):

@@ -31,9 +31,10 @@ from numpy.typing import ArrayLike, NDArray
 from thalweg.errors import InputError
 from thalweg.learning_rate.closure import Closure, closure
 from thalweg.learning_rate.coordinates import coordinates
-from thalweg.learning_rate.curve import Rates, _scalar
+from thalweg.learning_rate.curve import Rates
 from thalweg.learning_rate.minima import nearest_minima
 from thalweg.learning_rate.second_moment import SecondMoment, step_cost
+from thalweg.learning_rate.surface import scalar
 from thalweg.report import Result, Table
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ class StochasticRates(Result):
             return np.empty(shape)
         spread, every = (values.ravel() for values in np.meshgrid(self.spread, rates, indexing="ij"))
         losses = self._model.losses(every, spread, int(steps.max()))
-        return _scalar(losses[:, steps.ravel()].reshape(shape))
+        return scalar(losses[:, steps.ravel()].reshape(shape))
 
     @cached_property
     def stability_rate(self) -> Any:
@@ -160,7 +161,7 @@ class StochasticRates(Result):
 
         Batches of everything have 2/lambda_max; with less, the noise that the loss itself makes lowers it.
         """
-        return _scalar(np.array([self._model.stability_rate(f) for f in self.spread.flat]).reshape(self.batch.shape))
+        return scalar(np.array([self._model.stability_rate(f) for f in self.spread.flat]).reshape(self.batch.shape))
 
     def best_rate(self, step: ArrayLike) -> Any:
         """The constant learning rate with the least expected loss after `step` steps, `batch.shape + step.shape`.
@@ -185,7 +186,7 @@ class StochasticRates(Result):
         steps = self.curve._checked_steps(step, least=1)
         columns = [self._found(one)[index] for one in steps.ravel().tolist()]
         shape = self.batch.shape + steps.shape
-        return _scalar(np.stack(columns, axis=1).reshape(shape) if columns else np.empty(shape))
+        return scalar(np.stack(columns, axis=1).reshape(shape) if columns else np.empty(shape))
 
     def _found(self, step: int) -> tuple[Array, Array]:
         """The best rates after one number of steps and their losses, one for each batch size, found once."""

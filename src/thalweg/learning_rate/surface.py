@@ -1,0 +1,175 @@
+"""The surface of the loss over (learning rate, step) as sums over a spectrum, and where it is lowest.
+
+After t steps at a rate the loss is `sum_k losses_k (1 - rate h_k)^(2t)`; its derivatives are such sums too. All of them
+for every step cost hardly more than a product of matrices: with `e = a + b` for few a and few b,
+
+    sum_k c_k x_k^e = sum_k (c_k x_k^a) (x_k^b),
+
+so that T powers of every node follow from some `2 sqrt(T)` of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from thalweg.learning_rate.spectrum import Spectrum
+
+Array = NDArray[np.float64]
+
+FAINT = 1e-26  # a share of the squared residual below this is rounding as much as data
+SHARE = 1e-9  # how much of a loss may grow from such a share before we say so
+
+_MOST_NEWTON_STEPS = 200
+_TOGETHER = 1 << 17  # powers of nodes held in one go, so that they stay in the cache
+_SPARE_PRODUCTS = 4  # how many times the sums asked for a product of matrices may hold
+_NEWTON_ENTRIES = 1 << 20  # (step, node) pairs looked at in one go
+
+
+class PowerSums(NamedTuple):
+    """Sums `sum_k c_k (1 - rate h_k)^power`, `(rates, powers)`.
+
+    Attributes:
+        logarithm: the natural logarithm of their magnitudes, -inf for zero.
+        sign: -1, 0 or 1.
+        doubtful: whether one that grows rests on a coefficient too small to know.
+    """
+
+    logarithm: Array
+    sign: Array
+    doubtful: bool
+
+
+def power_sums(curvatures: Array, coefficients: Array, rate: Array, power: NDArray[np.int64]) -> PowerSums:
+    """`sum_k coefficients_k (1 - rate h_k)^power` for all of `rate`, `(r,)`, and `power`, `(p,)`; never overflows.
+
+    Negative powers stand for terms that a derivative has brought to zero and give zero.
+    """
+    used = coefficients > 0
+    h, c = curvatures[used], coefficients[used]
+    distinct, position = np.unique(np.maximum(power, 0), return_inverse=True)
+    chosen = _Split(distinct)
+    total = np.empty((rate.size, distinct.size))
+    largest = np.empty((rate.size, 1))
+    faint = np.where(c < FAINT * c.sum(), c, 0.0)
+    doubtful = False
+    together = max(1, _TOGETHER // (len(h) * chosen.held))
+    for first in range(0, rate.size, together):
+        part = slice(first, first + together)
+        base = 1 - rate[part, None] * h
+        # Powers relative to the largest never overflow; what underflows is lost beside that one.
+        largest[part] = np.abs(base).max(axis=1, keepdims=True)
+        relative = base / np.where(largest[part] > 0, largest[part], 1.0)
+        if faint.any():
+            total[part], of_the_faint = chosen.sums(relative, [c, faint])
+            doubtful |= bool(np.any((of_the_faint > SHARE * total[part]) & (largest[part] > 1)))
+        else:
+            (total[part],) = chosen.sums(relative, [c])
+    with np.errstate(divide="ignore"):
+        logarithm = np.log(np.abs(total)) + _times(distinct, largest)
+    sign = np.where(power < 0, 0.0, np.sign(total)[:, position])
+    return PowerSums(logarithm[:, position], sign, doubtful)
+
+
+class _Split:
+    """Ascending distinct powers as sums of few large and few small ones, where that is less work."""
+
+    def __init__(self, powers: NDArray[np.int64]) -> None:
+        self._powers = powers.tolist()
+        width = 2 * max(1, math.isqrt(max(self._powers, default=0)) // 2)  # even, as the powers of losses are
+        large, self._large = np.unique(powers - powers % width, return_inverse=True)
+        small, self._small = np.unique(powers % width, return_inverse=True)
+        self._parts = large.tolist(), small.tolist()
+        self._pays = len(large) * len(small) <= _SPARE_PRODUCTS * len(powers)
+        self.held = len(large) + len(small) if self._pays else 1
+
+    def sums(self, x: Array, coefficients: Sequence[Array]) -> list[Array]:
+        """`sum_k c_k x_k^power` for rows of x and all powers, `(rows, powers)`, for each c of `coefficients`."""
+        if not self._pays:
+            columns = [[terms @ c for c in coefficients] for terms in _ascending(x, self._powers)]
+            return [np.stack(of_one, axis=1) for of_one in zip(*columns, strict=True)]
+        large, small = (np.empty((len(part), *x.shape)) for part in self._parts)
+        for powers, held in zip(self._parts, (large, small), strict=True):
+            for place, terms in enumerate(_ascending(x, powers)):
+                held[place] = terms
+        # For each row a product of (large powers, nodes) and (nodes, small powers), read where they lie.
+        small = small.transpose(1, 2, 0)
+        return [((large * c).transpose(1, 0, 2) @ small)[:, self._large, self._small] for c in coefficients]
+
+
+def _ascending(x: Array, powers: Sequence[int]) -> Iterator[Array]:
+    """Ascending powers of x, each from the one before."""
+    reached, terms, ahead = 0, np.ones_like(x), {0: np.ones_like(x)}
+    for power in powers:
+        gap = power - reached
+        if gap not in ahead:
+            ahead = {gap: _power(x, gap)}
+        terms, reached = terms * ahead[gap], power
+        yield terms
+
+
+def _power(x: Array, exponent: int) -> Array:
+    """`x^exponent` for a whole exponent of at least 1, by squaring: much faster than NumPy's, which is for any real."""
+    result = x
+    for bit in f"{exponent:b}"[1:]:
+        result = result * result
+        if bit == "1":
+            result = result * x
+    return result
+
+
+def best_rates(spectrum: Spectrum, steps: NDArray[np.int64]) -> Array:
+    """The rate with the least loss after each of `steps`, `(m,)`, by safeguarded Newton.
+
+    The 2t-th root of the loss, `M(rate) = (sum_k losses_k |1 - rate h_k|^(2t))^(1/(2t))`, is a norm of an affine
+    function: convex and, unlike the loss itself, hardly more curved for many steps than for one. Its minimiser lies
+    between the rates `1/h` of the largest and the smallest node.
+    """
+    together = max(1, _NEWTON_ENTRIES // len(spectrum.curvatures))
+    parts = [_minimisers(spectrum, steps[first : first + together]) for first in range(0, len(steps), together)]
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _minimisers(spectrum: Spectrum, steps: NDArray[np.int64]) -> Array:
+    seen = (spectrum.curvatures > 0) & (spectrum.losses > 0)
+    largest = float(spectrum.curvatures[-1])
+    # In units of the largest no square of a curvature or a rate overflows.
+    h, log_weight = spectrum.curvatures[seen] / largest, np.log(spectrum.losses[seen])
+    low: Array = np.full(len(steps), 1 / h[-1])
+    high: Array = np.full(len(steps), 1 / h[0])
+    power = 2 * steps - 2
+    rate: Array = np.sqrt(low * high)
+    for _ in range(_MOST_NEWTON_STEPS):
+        base = 1 - rate[:, None] * h
+        exponent = log_weight + power[:, None] * np.log(np.maximum(np.abs(base), np.finfo(np.float64).tiny))
+        # Terms relative to the largest: their sums overflow for no rate and no step, and only ratios are needed.
+        terms = np.exp(exponent - exponent.max(axis=1, keepdims=True))
+        value = np.sum(terms * base**2, axis=1)
+        slope = np.sum(terms * base * h, axis=1)
+        curvature = terms @ h**2
+        low, high = np.where(slope > 0, rate, low), np.where(slope <= 0, rate, high)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            proposal = rate + slope / ((power + 1) * (curvature - slope**2 / value))
+        inside = (proposal > low) & (proposal < high)
+        following: Array = np.where(inside, proposal, np.sqrt(low * high))
+        moved = np.abs(following - rate)
+        rate = following
+        if np.all(moved <= 2 * np.finfo(np.float64).eps * rate):
+            break
+    best: Array = rate / largest
+    return best
+
+
+def _times(power: NDArray[np.int64], magnitude: Array) -> Array:
+    """`power log(magnitude)`, with `0 log(0) = 0`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(power == 0, 0.0, power * np.log(magnitude))
+
+
+def scalar(values: NDArray[Any]) -> Any:
+    """An array of no dimensions as the number in it; all others as they are."""
+    return values if values.ndim else values.item()
