@@ -41,6 +41,18 @@ def test_every_optimizer_takes_the_literal_steps_for_the_same_batches():
         np.testing.assert_allclose(compiled.losses, literal.losses, rtol=1e-11, err_msg=label)
 
 
+@pytest.mark.parametrize("in_cache", [0, 1 << 16])
+@pytest.mark.parametrize("cores", [1, 3])
+def test_how_the_work_is_shared_out_changes_nothing(monkeypatch, in_cache, cores):
+    """One product for all optimizers or one for each, one core or several: the same steps, and short batches too."""
+    monkeypatch.setattr("thalweg.implicit_bias.compiled._IN_CACHE", in_cache)
+    monkeypatch.setattr("thalweg.implicit_bias.compiled._cores", lambda: cores)
+    runs = [prepared(PROBLEM, name, batch=3) for name in ("gd", "sgd", "momentum", "adam", "minibatch-replacement")]
+    for compiled in run_together(PROBLEM, runs, [0, 5], steps=40):
+        literal = run(PROBLEM, compiled.optimizer, steps=40, seed=compiled.seed or 0)
+        np.testing.assert_allclose(compiled.w, literal.w, rtol=1e-12, atol=1e-12, err_msg=compiled.optimizer.name)
+
+
 def test_l2_sparse_features_and_the_path_in_the_plane_are_the_literal_ones():
     from scipy.sparse import csr_array
 

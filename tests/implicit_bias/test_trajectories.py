@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 
 from thalweg.errors import InputError
 from thalweg.implicit_bias.rules import AdaGrad, Gradient, Preconditioned
-from thalweg.implicit_bias.trajectories import Optimizer, curvature, interpolates, names, prepared, run
+from thalweg.implicit_bias.trajectories import (
+    Optimizer,
+    curvature,
+    drawn_batches,
+    interpolates,
+    names,
+    prepared,
+    run,
+)
 from thalweg.least_squares import LeastSquares
 from thalweg.textbook import implicit_bias as textbook
 
@@ -72,6 +80,14 @@ def test_a_pass_visits_every_example_once_in_an_order_of_its_own():
     assert order != sorted(order)
     with_replacement = dataclasses.replace(optimizer, replacement=True)
     assert len(np.flatnonzero(run(problem, with_replacement, steps=12).w)) < 12
+
+
+@pytest.mark.parametrize("replacement", [False, True])
+def test_batches_do_not_depend_on_how_many_are_drawn_at_once(replacement):
+    few, many = (drawn_batches(7, 3, replacement, np.random.default_rng(2), at_once) for at_once in (1, 50))
+    expected = next(many)
+    drawn = np.concatenate([next(few) for _ in range(len(expected))])[: len(expected)]
+    assert np.array_equal(drawn, expected)
 
 
 def test_minibatches_take_the_mean_over_their_rows():

@@ -1,8 +1,8 @@
 """Many optimizers and many seeds in one compiled run: the literal rules, traced by JAX.
 
 The rules are those of `rules`, and the batches those that the literal runs draw from the same seeds, so that a
-compiled run is the literal one up to rounding. Every seed carries all optimizers that share its batches along, so that
-one product with the batch serves them all.
+compiled run is the literal one up to rounding. All seeds of an optimizer step together; optimizers take turns on the
+cores, or share one product with a batch where that is large.
 
     >>> from thalweg.implicit_bias.trajectories import prepared
     >>> problem = LeastSquares([[1.0, 2.0]], [3.0])
@@ -13,7 +13,9 @@ one product with the batch serves them all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from thalweg.least_squares import LeastSquares, Vector
 
 _LONGEST_CHUNK = 1000  # steps between two looks, where the machine can be interrupted
 _ROWS_AT_ONCE = 1 << 22  # of batches held in memory
+_IN_CACHE = 1 << 16  # numbers that a core keeps at hand
 
 
 def run_together(
@@ -121,8 +124,9 @@ class _Group:
         self.looks_every = 1 if first.batch is None else -(-problem.n // first.batch)
         self.settled = [Settled(problem, optimizer, float(np.finfo(precision).eps)) for optimizer in optimizers]
         self.size = problem.n if first.batch is None else first.batch
+        at_once = max(1, min(_LONGEST_CHUNK, _ROWS_AT_ONCE // (len(seeds) * self.size)))
         self.sources = [
-            drawn_batches(problem.n, first.batch, first.replacement, np.random.default_rng(seed))
+            drawn_batches(problem.n, first.batch, first.replacement, np.random.default_rng(seed), at_once)
             for seed in seeds
             if first.batch is not None
         ]
@@ -203,7 +207,7 @@ def _run(
     import jax
 
     # The local context, and never the global configuration: other JAX code of the caller keeps its own precision.
-    with jax.enable_x64(precision == "float64"):
+    with jax.enable_x64(precision == "float64"), ThreadPoolExecutor(_cores()) as threads:
         step = 0
         try:
             for group in groups:
@@ -215,7 +219,7 @@ def _run(
                 if step == steps or not any(group.running.any() for group in groups):
                     return False
                 count = min(max(1, step // 100), loop.longest, steps - step)
-                W = loop.advance(step, count)
+                W = loop.advance(step, count, threads)
                 step += count
                 for group, weights in zip(groups, W, strict=True):
                     if group.running.any():
@@ -227,73 +231,155 @@ def _run(
 
 
 class _Loop:
-    """The compiled loop: some steps of all groups in one call."""
+    """The compiled loops: some steps of all groups in one call, spread over the cores."""
 
     def __init__(self, problem: LeastSquares, groups: Sequence[_Group], steps: int, precision: Precision) -> None:
         import jax
         import jax.numpy as jnp
 
-        self.groups, self.steps = groups, steps
+        self.groups, self.steps, self.precision = groups, steps, precision
         drawn = sum(len(group.seeds) * group.size for group in groups if group.sources) or 1
         self.longest = max(1, min(-(-steps // 100), _LONGEST_CHUNK, _ROWS_AT_ONCE // drawn))
-        dense = problem.X.toarray() if hasattr(problem.X, "toarray") else problem.X
-        self.X, self.t = jnp.asarray(np.asarray(dense), precision), jnp.asarray(problem.t, precision)
-        self.carry = [
-            (
-                jnp.asarray(group.W, precision),
-                [_first_state(optimizer, len(group.seeds), problem.d) for optimizer in group.optimizers],
-            )
-            for group in groups
+        dense = np.asarray(problem.X.toarray() if hasattr(problem.X, "toarray") else problem.X)
+        # The last row, of zeros, stands for the examples that the last batch of a pass lacks.
+        self.X = jnp.asarray(np.vstack([dense, np.zeros(problem.d, dense.dtype)]), precision)
+        self.t = jnp.asarray(np.append(problem.t, 0.0), precision)
+        on_cores = jax.default_backend() == "cpu"
+        lanes = [
+            _Lane(problem, group, number, places, precision)
+            for number, group in enumerate(groups)
+            for places in (_apart(group) if on_cores else [list(range(len(group.optimizers)))])
         ]
-        directions: list[list[Any]] = [[jax.vmap(o.rule.direction_at) for o in group.optimizers] for group in groups]
-        n, l2 = problem.n, problem.l2
+        cores = _cores() if on_cores else 1
+        self.shares = [_Share(lanes[first::cores], precision) for first in range(min(cores, len(lanes)))]
 
-        def step(k: int, i: Any, carry: Any, X: Any, t: Any, batches: Any, rates: Any) -> Any:
+    def advance(self, first: int, count: int, threads: ThreadPoolExecutor) -> list[NDArray[np.float64]]:
+        """Take steps in everything that is still running; the weights after them, `(seeds, optimizers, d)` each."""
+        batches: list[Any] = []
+        rates = []
+        for group in self.groups:
+            rates.append(_padded(group.rates(first, count, self.steps), self.longest).astype(self.precision))
+            rows = group.batches(count) if group.running.any() else group.drawn[:0]
+            if rows is None or not group.sources:
+                batches.append(None)
+                continue
+            weights = 2 / np.maximum(1, np.sum(rows[:, 0] >= 0, axis=-1))  # passes are as long for every seed
+            rows = np.where(rows >= 0, rows, len(self.X) - 1).astype(np.int32)
+            batches.append((_padded(rows, self.longest), _padded(weights, self.longest).astype(self.precision)))
+        list(threads.map(lambda share: share.advance(self.X, self.t, batches, rates, count), self.shares))
+        found = [np.empty(group.W.shape) for group in self.groups]
+        for share in self.shares:
+            for lane in share.lanes:
+                found[lane.number][:, lane.places] = lane.W
+        return found
+
+
+class _Share:
+    """What one core does of a loop: some of the lanes, compiled together.
+
+    Args:
+        lanes: whose turn comes in this order.
+        precision: their arithmetic.
+    """
+
+    def __init__(self, lanes: Sequence[_Lane], precision: Precision) -> None:
+        import jax
+
+        self.lanes, self.precision = lanes, precision
+
+        @jax.jit
+        def advance(carries: Any, X: Any, t: Any, batches: Any, rates: Any, counts: Any) -> Any:
+            return [
+                lane.run(carry, X, t, batches[lane.number], rates[lane.number], counts[place])
+                for place, (lane, carry) in enumerate(zip(lanes, carries, strict=True))
+            ]
+
+        self._advance = advance
+
+    def advance(self, X: Any, t: Any, batches: Any, rates: Any, count: int) -> None:
+        """Take steps in every lane that is still running, in the thread that calls."""
+        import jax
+
+        counts = [count * lane.runs for lane in self.lanes]
+        if not any(counts):
+            return
+        with jax.enable_x64(self.precision == "float64"):  # which is the calling thread's own
+            carries = self._advance([lane.carry for lane in self.lanes], X, t, batches, rates, counts)
+        for lane, carry in zip(self.lanes, carries, strict=True):
+            lane.carry, lane.W = carry, np.asarray(carry[0], dtype=np.float64)  # which waits for them
+
+
+class _Lane:
+    """Optimizers of one group that share one product with each batch, in a loop of their own.
+
+    Args:
+        problem: what they minimise.
+        group: whose optimizers they are.
+        number: of the group.
+        places: of the optimizers in the group.
+        precision: their arithmetic.
+    """
+
+    def __init__(
+        self, problem: LeastSquares, group: _Group, number: int, places: list[int], precision: Precision
+    ) -> None:
+        import jax
+        import jax.numpy as jnp
+
+        self.group, self.number, self.places = group, number, places
+        self.n, self.l2 = problem.n, problem.l2
+        optimizers = [group.optimizers[place] for place in places]
+        self.directions = [jax.vmap(optimizer.rule.direction_at) for optimizer in optimizers]
+        states = [_first_state(optimizer, len(group.seeds), problem.d) for optimizer in optimizers]
+        self.W = group.W[:, places]
+        self.carry: Any = (jnp.asarray(self.W, precision), states)
+
+    @property
+    def runs(self) -> bool:
+        """Whether any of its runs has not ended."""
+        return bool(self.group.running[:, self.places].any())
+
+    def run(self, carry: Any, X: Any, t: Any, batches: Any, rates: Any, count: Any) -> Any:
+        """The weights `(seeds, optimizers, d)` and the states after some steps; traced by JAX."""
+        import jax
+        import jax.numpy as jnp
+
+        whole = X[None, :-1], t[None, :-1], 2 / self.n
+        rates = rates[:, np.array(self.places)]
+
+        def step(i: Any, carry: Any) -> Any:
             W, states = carry
-            if batches is None:
-                X_B, t_B, weights = X[None], t[None], 2 / n
-            else:
-                rows, weights = batches[0][i], batches[1][i][:, None]
-                X_B, t_B = X[rows], t[rows]
+            X_B, t_B, weight = whole if batches is None else (X[batches[0][i]], t[batches[0][i]], batches[1][i])
             residual = jnp.einsum("sod,sbd->sob", W, X_B) - t_B[:, None]
-            gradient = jnp.einsum("sob,sbd->sod", residual * weights, X_B)
-            if l2:
-                gradient = gradient + 2 * l2 * W
+            gradient: Any = weight * jnp.einsum("sob,sbd->sod", residual, X_B)
+            if self.l2:
+                gradient = gradient + 2 * self.l2 * W
             moves = [
                 direction(W[:, place], gradient[:, place], state)
-                for place, (direction, state) in enumerate(zip(directions[k], states, strict=True))
+                for place, (direction, state) in enumerate(zip(self.directions, states, strict=True))
             ]
             D = jnp.stack([move for move, _ in moves], axis=1)
             return W - rates[i][:, None] * D, [after for _, after in moves]
 
-        @jax.jit
-        def advance(carry: Any, X: Any, t: Any, batches: Any, rates: Any, counts: Any) -> Any:
-            return [
-                jax.lax.fori_loop(0, counts[k], lambda i, c, k=k: step(k, i, c, X, t, batches[k], rates[k]), carry[k])
-                for k in range(len(groups))
-            ]
+        return jax.lax.fori_loop(0, count, step, carry)
 
-        self._advance = advance
-        self.precision = precision
 
-    def advance(self, first: int, count: int) -> list[NDArray[np.float64]]:
-        """Take steps in every group that is still running; the weights after them, `(seeds, optimizers, d)` each."""
-        batches: list[Any] = []
-        rates, counts = [], []
-        for group in self.groups:
-            runs = bool(group.running.any())
-            counts.append(count * runs)
-            rates.append(_padded(group.rates(first, count, self.steps), self.longest).astype(self.precision))
-            rows = group.batches(count) if runs else group.drawn[:0]
-            if group.sources and rows is not None:
-                rows = _padded(rows, self.longest)
-                inside = rows >= 0
-                weights = 2 * inside / np.maximum(1, inside.sum(axis=-1, keepdims=True))
-                batches.append((np.maximum(rows, 0).astype(np.int32), weights.astype(self.precision)))
-            else:
-                batches.append(None)
-        self.carry = self._advance(self.carry, self.X, self.t, batches, rates, counts)
-        return [np.asarray(W, dtype=np.float64) for W, _ in self.carry]
+def _apart(group: _Group) -> list[list[int]]:
+    """The optimizers of a group by the loop that they are in: one for each, or one for all.
+
+    Many seeds of small batches are fastest in loops of their own, whose weights stay where they are in the cache and
+    which can run on several cores. One product for all is better for a single seed, whose steps cost little but their
+    calls, and for batches too large for the cache.
+    """
+    places = list(range(len(group.optimizers)))
+    if len(group.seeds) > 1 and len(group.seeds) * group.size * group.problem.d <= _IN_CACHE:
+        return [[place] for place in places]
+    return [places]
+
+
+def _cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _padded(values: NDArray[Any], length: int) -> NDArray[Any]:

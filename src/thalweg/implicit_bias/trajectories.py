@@ -300,13 +300,18 @@ def run(
     )
 
 
-def drawn_batches(n: int, size: int, replacement: bool, generator: np.random.Generator) -> Iterator[NDArray[np.intp]]:
-    """The rows of random batches without end, in blocks `(batches, size)`; -1 fills up the last batch of a pass."""
+def drawn_batches(
+    n: int, size: int, replacement: bool, generator: np.random.Generator, at_once: int = _DRAWN_AT_ONCE
+) -> Iterator[NDArray[np.intp]]:
+    """The rows of random batches without end, in blocks `(batches, size)`; -1 fills up the last batch of a pass.
+
+    The batches do not depend on `at_once`, about how many of them a block holds.
+    """
     while True:
         if replacement:
-            yield generator.integers(n, size=(_DRAWN_AT_ONCE, size))
+            yield generator.integers(n, size=(at_once, size))
         else:
-            passes = -(-_DRAWN_AT_ONCE * size // n)
+            passes = -(-at_once * size // n)
             orders = generator.permuted(np.tile(np.arange(n), (passes, 1)), axis=1)
             yield np.pad(orders, ((0, 0), (0, -n % size)), constant_values=-1).reshape(-1, size)
 
