@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from thalweg.network.graph import Graph, Kind, Operation, Tensor, Window
 
 POOLS = frozenset({Kind.MAX_POOL, Kind.AVERAGE_POOL, Kind.GLOBAL_POOL})
+NEURONS = POOLS | {Kind.CONVOLUTION, Kind.LINEAR, Kind.EMBEDDING, Kind.RECURRENT}
+"""The kinds whose output units are neurons."""
 
 _Margin = tuple[tuple[int, int], ...]
 
@@ -82,9 +84,12 @@ def _count(operation: Operation, margins: dict[int, _Margin], seen: set[str]) ->
             for (before, after), low, high in zip(margin, window.low, window.high, strict=True)
         )
         return Counts(parameters=parameters, trainable=trainable)
+    if operation.work is not None:
+        work, neurons = operation.work, output.size if operation.kind in NEURONS else 0
+        return Counts(neurons, parameters, trainable, work.connections, work.inside, work.macs)
     if operation.kind is Kind.CONVOLUTION and operation.window is not None:
         window = operation.window
-        across = source.channels // operation.groups * output.channels
+        across = source.channels // operation.groups * (output.size // math.prod(output.extents))
         positions = math.prod(source.extents if window.transposed else output.extents)
         connections = positions * window.volume * across
         inside = _taps_inside(window, source, output, margin) * across
@@ -97,7 +102,7 @@ def _count(operation: Operation, margins: dict[int, _Margin], seen: set[str]) ->
         return Counts(output.size, parameters, trainable, source.size, _units_inside(source, margin))
     if operation.kind in POOLS and operation.window is not None:
         connections = output.size * operation.window.volume
-        inside = _taps_inside(operation.window, source, output, margin) * output.channels
+        inside = _taps_inside(operation.window, source, output, margin) * (output.size // math.prod(output.extents))
         return Counts(output.size, parameters, trainable, connections, inside)
     return Counts(parameters=parameters, trainable=trainable)
 

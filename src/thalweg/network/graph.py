@@ -24,6 +24,14 @@ class Kind(StrEnum):
 
     CONVOLUTION = "convolution"
     LINEAR = "linear"
+    """Inputs times weights: a fully connected layer, by itself at each position where its inputs are the channels."""
+    EMBEDDING = "embedding"
+    """Rows of a table of weights, looked up."""
+    RECURRENT = "recurrent"
+    MATMUL = "matrix product"
+    """Of two arrays of units."""
+    ATTENTION = "attention"
+    """Both matrix products of scaled dot-product attention."""
     MAX_POOL = "max pool"
     AVERAGE_POOL = "average pool"
     GLOBAL_POOL = "global pool"
@@ -35,6 +43,12 @@ class Kind(StrEnum):
     CONCATENATE = "concatenate"
     FLATTEN = "flatten"
     RESHAPE = "reshape"
+    REARRANGE = "rearrange"
+    """Blocks of positions become channels, or channels blocks of positions."""
+    GATHER = "gather"
+    """Values taken from other places, in an order that is not followed."""
+    REDUCE = "reduce"
+    """Sums or extremes over the channels."""
     ACTIVATION = "activation"
     DROPOUT = "dropout"
     NORMALISATION = "normalisation"
@@ -46,7 +60,7 @@ class Kind(StrEnum):
 
 
 WINDOWED = frozenset(
-    {Kind.CONVOLUTION, Kind.MAX_POOL, Kind.AVERAGE_POOL, Kind.UPSAMPLE, Kind.CROP, Kind.PAD},
+    {Kind.CONVOLUTION, Kind.MAX_POOL, Kind.AVERAGE_POOL, Kind.UPSAMPLE, Kind.CROP, Kind.PAD, Kind.REARRANGE},
 )
 MERGES = frozenset({Kind.ADD, Kind.MULTIPLY, Kind.CONCATENATE})
 
@@ -67,14 +81,18 @@ class Tensor:
     Args:
         id: its number, unique in the graph.
         shape: the extents for one example.
-        spatial: which axes of `shape` are positions, in the order of the network input's positions.
+        spatial: which axes of `shape` are positions, in the order of the network input's positions; None in the place
+            of one that has no axis of its own.
         channel: which axis of `shape` holds the channels; None only where there is no such axis.
+        positions: how many positions there are along each spatial axis, where `shape` does not say so because axes are
+            merged or split, as in a sequence of 196 tokens that stand for 14 x 14 positions.
     """
 
     id: int
     shape: tuple[int, ...]
-    spatial: tuple[int, ...] = ()
+    spatial: tuple[int | None, ...] = ()
     channel: int | None = None
+    positions: tuple[int, ...] | None = None
 
     @property
     def size(self) -> int:
@@ -84,7 +102,9 @@ class Tensor:
     @property
     def extents(self) -> tuple[int, ...]:
         """The extents of the spatial axes."""
-        return tuple([self.shape[axis] for axis in self.spatial])
+        if self.positions is not None:
+            return self.positions
+        return tuple([1 if axis is None else self.shape[axis] for axis in self.spatial])
 
     @property
     def channels(self) -> int:
@@ -95,7 +115,8 @@ class Tensor:
         """A tensor of the same layout with other extents and channels."""
         shape = list(self.shape)
         for axis, extent in zip(self.spatial, extents, strict=True):
-            shape[axis] = extent
+            if axis is not None:
+                shape[axis] = extent
         if self.channel is not None:
             shape[self.channel] = channels
         return Tensor(id, tuple(shape), self.spatial, self.channel)
@@ -175,6 +196,21 @@ class Weight:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """What an operation does, where that does not follow from its kind, its window and its shapes.
+
+    Args:
+        connections: input connections of its units, without biases.
+        inside: those of them that do not fall on zero padding.
+        macs: multiply-accumulates for one example.
+    """
+
+    connections: int
+    inside: int
+    macs: int
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One step of the network.
 
@@ -187,6 +223,10 @@ class Operation:
         groups: into how many groups the channels of a convolution fall.
         weights: its parameters.
         module: the path of the module that called it, where there is one.
+        across: the spatial axes along which each of its units sees all positions of its inputs; None for all axes of a
+            fully connected layer or a global pool, and for none elsewhere.
+        work: its connections and multiply-accumulates, where they do not follow from the rest.
+        traced: whether it was written down from a run, whose shapes a framework has checked already.
 
     Raises:
         InputError: the pieces do not fit together; the message names the operation.
@@ -200,6 +240,9 @@ class Operation:
     groups: int = 1
     weights: tuple[Weight, ...] = ()
     module: str = ""
+    across: tuple[int, ...] | None = None
+    work: Work | None = None
+    traced: bool = False
 
     @property
     def input(self) -> Tensor:
@@ -212,9 +255,9 @@ class Operation:
         return self.outputs[0]
 
     def __post_init__(self) -> None:
-        if self.kind in WINDOWED:
+        if self.kind in WINDOWED and not (self.traced and self.window is None):
             self._check_window()
-        elif self.kind in MERGES:
+        elif self.kind in MERGES and not self.traced:
             self._check_merge()
         elif self.kind in (Kind.FLATTEN, Kind.RESHAPE) and self.input.size != self.output.size:
             raise InputError(

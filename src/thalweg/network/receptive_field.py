@@ -343,7 +343,8 @@ class ReceptiveFields:
         image = graph.inputs[0]
         whole = (Periodic((0,), (0,), 1),) * len(image.extents)
         self._extents = image.extents
-        self._fields: dict[int, Field[Periodic] | None] = {tensor.id: None for tensor in graph.inputs}
+        # Other inputs depend on no position of the first.
+        self._fields: dict[int, Field[Periodic] | None] = {tensor.id: Field(()) for tensor in graph.inputs}
         self._fields[image.id] = Field((whole,))
         self._views: dict[tuple[int, tuple[int, ...]], tuple[AxisView, ...]] = {}
         self._clipped: dict[int, Field[Listed] | None] = {}
@@ -391,7 +392,7 @@ class ReceptiveFields:
         if not self._clipped:
             image = self.graph.inputs[0]
             self._check_positions(image)
-            self._clipped = {each.id: None for each in self.graph.inputs}
+            self._clipped = {each.id: Field(()) for each in self.graph.inputs}
             self._clipped[image.id] = Field((tuple(Listed(np.arange(n), np.arange(n)) for n in image.extents),))
         needed, path = {tensor.id}, []
         for operation in reversed(self.graph.operations):
@@ -424,17 +425,25 @@ class ReceptiveFields:
     ) -> Field[Intervals] | None:
         """The field behind an operation: the rules, the same for clipped and unclipped intervals."""
         kind, source, output = operation.kind, operation.input, operation.output
-        if kind in (Kind.LINEAR, Kind.GLOBAL_POOL):
-            return Field(everything(fields[source.id]))
         inputs = [fields[tensor.id] for tensor in operation.inputs]
+        across = self._across(operation)
+        if across and len(across) == len(self._extents):
+            whole = everything(_all_together(inputs))
+            return Field(tuple(_fitted(term, (1,) * len(term), output.extents) for term in whole))
         known = [field for field in inputs if field is not None]
         if len(known) < len(inputs) or kind is Kind.UNKNOWN:
             return None
+        if across:
+            known = [Field(_spread_out(field.terms, across, everything), field.gated) for field in known]
+            return self._merged(operation, known)
         field = known[0]
+        if kind is Kind.GATHER or (kind in WINDOWED and operation.window is None):
+            followed = all(self._is_constant(tensor) for tensor in operation.inputs)
+            return self._merged(operation, known) if followed else None
         if kind in WINDOWED and operation.window is not None:
             terms = (_windowed(term, operation.window, output.extents) for term in field.terms)
             return Field(_simplified(terms), field.gated)
-        if kind in MERGES:
+        if kind in MERGES or len(known) > 1:
             return self._merged(operation, known)
         if kind is Kind.FLATTEN:
             return self._flattened(field, source)
@@ -458,17 +467,20 @@ class ReceptiveFields:
         extents = operation.output.extents
         terms: list[tuple[Intervals, ...]] = []
         for tensor, field in chosen:
-            for term in field.terms:
-                own = tensor.extents or (1,) * len(extents)
-                terms.append(
-                    tuple(
-                        interval if extent == wanted else interval.spread(wanted)
-                        for interval, extent, wanted in zip(term, own, extents, strict=False)
-                    )
-                    if extents
-                    else term
-                )
+            terms += [_fitted(term, self._reduced(operation, tensor), extents) for term in field.terms]
         return Field(_simplified(terms), gated, fields[0].layout)
+
+    def _across(self, operation: Operation) -> tuple[int, ...]:
+        """The axes of the input along which the operation's units see everything."""
+        if operation.across is not None:
+            return operation.across
+        return tuple(range(len(self._extents))) if operation.kind in (Kind.LINEAR, Kind.GLOBAL_POOL) else ()
+
+    def _reduced(self, operation: Operation, tensor: Tensor) -> tuple[int, ...]:
+        """The extents of an input once all its positions along some axes have been put together."""
+        extents = tensor.extents or (1,) * len(operation.output.extents)
+        across = self._across(operation)
+        return tuple(1 if axis in across else extent for axis, extent in enumerate(extents))
 
     def _flattened(self, field: Field[Intervals], source: Tensor) -> Field[Intervals]:
         if max(source.extents, default=1) > 1:
@@ -492,6 +504,8 @@ class ReceptiveFields:
         return field is not None and all(interval.step == 0 for term in field.terms for interval in term)
 
     def _everything_unclipped(self, field: Field[Periodic] | None) -> tuple[tuple[Periodic, ...], ...]:
+        if field is not None and not field.terms:
+            return ()
         return (tuple(Periodic((0,), (extent - 1,), 0) for extent in self._extents),)
 
     def _everything_clipped(self, field: Field[Listed] | None) -> tuple[tuple[Listed, ...], ...]:
@@ -509,6 +523,35 @@ class ReceptiveFields:
             for axis in range(len(self._extents))
         ]
         return (tuple(Listed(np.array([lo]), np.array([hi])) for lo, hi in ends),)
+
+
+def _all_together(fields: Sequence[Field[Intervals] | None]) -> Field[Intervals] | None:
+    """The terms of several fields in one, None where one of them cannot be followed."""
+    known = [field for field in fields if field is not None]
+    return Field(tuple(term for field in known for term in field.terms)) if len(known) == len(fields) else None
+
+
+def _spread_out(
+    terms: tuple[tuple[Intervals, ...], ...],
+    across: tuple[int, ...],
+    everything: Callable[[Field[Intervals] | None], tuple[tuple[Intervals, ...], ...]],
+) -> tuple[tuple[Intervals, ...], ...]:
+    """The same terms with all units along some axes put together."""
+    answer: list[tuple[Intervals, ...]] = []
+    for term in terms:
+        for whole in everything(Field((term,))):
+            answer.append(tuple(whole[axis] if axis in across else own for axis, own in enumerate(term)))
+    return tuple(answer)
+
+
+def _fitted(term: tuple[Intervals, ...], own: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[Intervals, ...]:
+    """A term over other extents: what is one position along an axis is repeated."""
+    if not wanted:
+        return term
+    return tuple(
+        interval if extent == units else interval.spread(units)
+        for interval, extent, units in zip(term, own, wanted, strict=False)
+    )
 
 
 def _work(operation: Operation, field: Field[Periodic] | None) -> int:
@@ -649,7 +692,7 @@ def _misalignments(operation: Operation, fields: Mapping[int, Field[Periodic] | 
     """Where the branches of a merge that do not see everything are centred on different places, on average."""
     branches = [fields[tensor.id] for tensor in operation.inputs if tensor.extents == operation.output.extents]
     found = []
-    for axis in range(len(operation.output.spatial)):
+    for axis in range(len(operation.output.extents)):
         intervals = [term[axis] for field in branches if field for term in field.terms if axis < len(term)]
         courses = {_course(interval) for interval in intervals if interval.step}
         if len({pace for pace, _ in courses}) > 1:

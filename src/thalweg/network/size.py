@@ -10,17 +10,15 @@
 from __future__ import annotations
 
 import operator
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError, unknown_name
 from thalweg.network.counts import Counts, count
 from thalweg.network.graph import Graph, Kind
-from thalweg.network.readers.spec import read_spec
-from thalweg.network.readers.spec_grammar import MAX_CHARACTERS, parse_shape
+from thalweg.network.readers.reading import read
+from thalweg.network.readers.spec_grammar import parse_shape
 from thalweg.network.receptive_field import Ends, Misalignment, ReceptiveFields
 from thalweg.report import Cell, Result, Table, printable
 
@@ -109,10 +107,10 @@ class Size(Result):
         place = self._place(layer)
         row, tensor = self.layers[place], self._graph.operations[place].output
         try:
-            where = tuple(operator.index(unit) for unit in index) or ((0,) if not tensor.spatial else ())
+            where = tuple(operator.index(unit) for unit in index) or ((0,) if not tensor.extents else ())
         except TypeError:
             raise InputError(f"The position of a unit of {row.name!r} must be whole numbers.") from None
-        extents = tensor.extents if tensor.spatial else (tensor.size,)
+        extents = tensor.extents or (tensor.size,)
         if len(where) != len(extents) or not all(0 <= unit < n for unit, n in zip(where, extents, strict=True)):
             ranges = ",".join(f"0..{extent - 1}" for extent in extents)
             raise InputError(
@@ -126,7 +124,7 @@ class Size(Result):
         seat = where
         if unclipped.layout is not None:
             seat = _position_in(unclipped.layout.shape, unclipped.layout.spatial, where[0])
-        elif not tensor.spatial:
+        elif not tensor.extents:
             seat = (0,) * len(self._graph.inputs[0].spatial)
         inside = clipped.ends(seat) if clipped is not None else None
         return Unit(row.name, where, self._graph.inputs[0].extents, inside, unclipped.ends(seat))
@@ -364,7 +362,7 @@ class Unit(Result):
         return figure
 
 
-def size(model: str | os.PathLike[str] | Graph, input: str | Sequence[int] | None = None) -> Size:  # noqa: A002
+def size(model: Any, input: str | Sequence[int] | None = None) -> Size:  # noqa: A002
     """What a network costs and what its units see: neurons, parameters, connections, receptive fields.
 
     All counts are exact integers for one example; receptive fields are exact on any graph (see
@@ -380,16 +378,7 @@ def size(model: str | os.PathLike[str] | Graph, input: str | Sequence[int] | Non
         InputError: the spec cannot be read (with line and column), its layers do not fit together, or the file or
             the type of `model` cannot be used.
     """
-    if isinstance(model, Graph):
-        if input is not None:
-            raise InputError("A graph holds its input's extents already; leave `input` out, or give a spec.")
-        return _size_of(model)
-    if not isinstance(model, str | os.PathLike):
-        raise InputError(
-            f"Cannot read a network from a value of type {type(model).__name__!r}; give a spec such as "
-            "'input 112x112x3; conv3-64; maxpool; FC-10', or the path of a file that holds one."
-        )
-    return _size_of(read_spec(_spec_text(model), _shape(input)))
+    return _size_of(read(model, _shape(input)))
 
 
 def _size_of(graph: Graph) -> Size:
@@ -418,31 +407,6 @@ def _size_of(graph: Graph) -> Size:
     return Size(graph.inputs[0].shape, tuple(layers), totals, not unknown, unknown, tuple(seen.misaligned), graph, seen)
 
 
-def _spec_text(model: str | os.PathLike[str]) -> str:
-    """The text itself, or what the file of that name holds."""
-    if isinstance(model, str) and not _exists(model):
-        if Path(model[:1000]).suffix[1:].isalpha() and not any(sign in model for sign in " \t\n;"):
-            raise InputError(
-                f"There is no file {model[:200]!r}; name a text file with a spec, or write the spec itself."
-            )
-        return model
-    try:
-        with Path(model).open(encoding="utf-8") as stream:
-            return stream.read(MAX_CHARACTERS + 1)
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8 text"
-    except OSError as error:
-        reason = error.strerror or str(error)
-    raise InputError(f"Cannot read {str(model)!r}: {reason}; name a text file that holds a spec.")
-
-
-def _exists(path: str) -> bool:
-    try:
-        return bool(path.strip()) and Path(path).exists()
-    except (OSError, ValueError):  # too long for a name, or with a NUL
-        return False
-
-
 def _shape(input: str | Sequence[int] | None) -> tuple[int, ...] | None:  # noqa: A002
     if input is None:
         return None
@@ -457,14 +421,14 @@ def _shape(input: str | Sequence[int] | None) -> tuple[int, ...] | None:  # noqa
         raise InputError("The extents of the input must be whole numbers, such as (112, 112, 3).") from None
 
 
-def _position_in(shape: tuple[int, ...], spatial: tuple[int, ...], unit: int) -> tuple[int, ...]:
+def _position_in(shape: tuple[int, ...], spatial: tuple[int | None, ...], unit: int) -> tuple[int, ...]:
     """The spatial position of a unit of a flattened map."""
     index = []
     for extent in reversed(shape):
         unit, place = divmod(unit, extent)
         index.append(place)
     index.reverse()
-    return tuple(index[axis] for axis in spatial)
+    return tuple(0 if axis is None else index[axis] for axis in spatial)
 
 
 def _axis_names(axes: int) -> tuple[str, ...]:

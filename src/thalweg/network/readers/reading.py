@@ -1,0 +1,147 @@
+"""Whatever a person calls a network, read into a `Graph` by the reader that knows it.
+
+A text is a spec, the name of a file, or `module:callable`; an object is handed to the reader of the framework that it
+comes from. Frameworks are optional and large: no reader is imported before something of its kind is given.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+import os
+import re
+import sys
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from thalweg.errors import InputError
+from thalweg.network.graph import Graph
+from thalweg.network.readers.spec import read_spec
+from thalweg.network.readers.spec_grammar import MAX_CHARACTERS
+
+Shape = tuple[int, ...]
+
+_FILES: Mapping[str, str] = {}
+"""The module whose `read(path, shape)` reads files of a suffix."""
+
+_FRAMEWORKS: Mapping[str, str] = {}
+"""The module whose `read(model, shape)` reads objects of a framework, by the package that must be imported already.
+
+Its `knows(model)` says whether the object is one of its own.
+"""
+
+_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+
+
+def read(model: object, shape: Shape | None = None) -> Graph:
+    """The network that a spec, a file, `module:callable` or an object describes.
+
+    Args:
+        model: as for `thalweg.size`.
+        shape: the extents of the input without the batch, in the framework's own order of axes; None where the model
+            says them itself.
+
+    Raises:
+        InputError: it cannot be read; the message says why and what to do.
+        MissingPackageError: the package that reads such files is not installed.
+    """
+    if isinstance(model, Graph):
+        if shape is not None:
+            raise InputError("A graph holds its input's extents already; leave `input` out, or give a spec.")
+        return model
+    if isinstance(model, str | os.PathLike):
+        return _read_text(model, shape)
+    for package, reader in _FRAMEWORKS.items():
+        # Whoever holds an object of a framework has imported it, and nobody else pays for that.
+        if package in sys.modules and (module := _reader(reader)).knows(model):
+            graph: Graph = module.read(model, shape)
+            return graph
+    raise InputError(
+        f"Cannot read a network from a value of type {type(model).__name__!r}; give a spec such as "
+        "'input 112x112x3; conv3-64; maxpool; FC-10', or the path of a file that holds one."
+    )
+
+
+def _read_text(model: str | os.PathLike[str], shape: Shape | None) -> Graph:
+    if isinstance(model, str) and not _exists(model):
+        if _CALLABLE.fullmatch(model.strip()):
+            return read(made_by(model.strip()), shape)
+        if Path(model[:1000]).suffix[1:].isalpha() and not any(sign in model for sign in " \t\n;"):
+            raise InputError(
+                f"There is no file {model[:200]!r}; name a text file with a spec, or write the spec itself."
+            )
+        return read_spec(model, shape)
+    reader = _FILES.get(Path(model).suffix.lower())
+    if reader is None:
+        return read_spec(_text_of(model), shape)
+    graph: Graph = _reader(reader).read(Path(model), shape)
+    return graph
+
+
+def _reader(name: str) -> Any:
+    return importlib.import_module(f"thalweg.network.readers.{name}")
+
+
+def made_by(name: str) -> object:
+    """The model that `module:callable` names; the current folder is importable.
+
+    A class, or a function that needs no argument, is called; a function that needs some is the model itself.
+
+    Raises:
+        InputError: there is no such module or name, or the module or the call fails; the message says why.
+    """
+    module_name, _, path = name.partition(":")
+    here = os.getcwd()
+    sys.path.insert(0, here)
+    try:
+        found: Any = importlib.import_module(module_name)
+        for part in path.split("."):
+            if not hasattr(found, part):
+                raise InputError(f"{module_name!r} has no {path!r}; name a function, a class or a model in it.")
+            found = getattr(found, part)
+        return found() if _makes_a_model(found) else found
+    except InputError:
+        raise
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"There is no module {error.name!r} (for {name!r}); run from the folder that holds it, or install it."
+        ) from error
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(f"Making the model {name!r} failed with {type(error).__name__}: {reason}") from error
+    finally:
+        sys.path.remove(here)
+
+
+def _makes_a_model(found: object) -> bool:
+    """Whether it is a class, or a function that can be called without arguments."""
+    if isinstance(found, type):
+        return True
+    if not isinstance(found, types.FunctionType | types.BuiltinFunctionType | types.MethodType | functools.partial):
+        return False
+    parameters = inspect.signature(found).parameters.values()
+    needed = (each for each in parameters if each.default is each.empty and each.kind not in _ANY_NUMBER)
+    return next(needed, None) is None
+
+
+def _text_of(path: str | os.PathLike[str]) -> str:
+    """What a text file holds."""
+    try:
+        with Path(path).open(encoding="utf-8") as stream:
+            return stream.read(MAX_CHARACTERS + 1)
+    except UnicodeDecodeError:
+        reason = "it is not UTF-8 text"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    raise InputError(f"Cannot read {str(path)!r}: {reason}; name a text file that holds a spec.")
+
+
+def _exists(path: str) -> bool:
+    try:
+        return bool(path.strip()) and Path(path).exists()
+    except (OSError, ValueError):  # too long for a name, or with a NUL
+        return False

@@ -1,0 +1,286 @@
+"""What is written down of a run over arrays: the same counts and fields whatever the layout."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import thalweg as tw
+from thalweg.errors import InputError
+from thalweg.network.graph import Kind
+from thalweg.network.readers import axes as ax
+from thalweg.network.readers.recorder import Recorder, Slide
+from thalweg.network.size import size
+
+SAME = Slide((3, 3), low=(1, 1), high=(1, 1))
+POOL = Slide((2, 2), (2, 2))
+COUNTED = ("neurons", "parameters", "connections", "connections_inside", "macs")
+
+
+def image(recorder, side=8, channels=4):
+    return recorder.input((1, channels, side, side), positions=(2, 3), channel=1)
+
+
+def conv(recorder, x, channels, name="conv", slide=SAME):
+    weights = [
+        recorder.weight(f"{name}.w", (channels, x.shape[1], *slide.kernel)),
+        recorder.weight(f"{name}.b", (channels,)),
+    ]
+    return recorder.slide(Kind.CONVOLUTION, x, (2, 3), slide, channels=channels, weights=weights, name=name)
+
+
+def linear(recorder, x, units, name="fc", axis=-1):
+    axis %= len(x.shape)
+    weight = recorder.weight(f"{name}.w", (x.shape[axis], units))
+    out = recorder.product(x, weight, ((axis,), (0,)), name=name)
+    return recorder.elementwise([out, recorder.weight(f"{name}.b", (units,))], Kind.ADD)
+
+
+def last(recorder):
+    return size(recorder.graph()).layers[-1]
+
+
+def test_a_plain_network_is_counted_like_its_spec():
+    recorder = Recorder()
+    x = recorder.elementwise([conv(recorder, image(recorder, 12, 3), 8)], name="relu")
+    x = recorder.slide(Kind.MAX_POOL, x, (2, 3), POOL, name="maxpool")
+    x = linear(recorder, recorder.reshape(x, (1, 8 * 6 * 6)), 10)
+    ours, spec = size(recorder.graph()), tw.size("input 12x12x3; conv3-8; relu; maxpool; FC-10")
+    assert x.shape == (1, 10)
+    for mine, theirs in zip(ours.layers, spec.layers, strict=True):
+        assert [getattr(mine, each) for each in COUNTED] == [getattr(theirs, each) for each in COUNTED]
+        assert (mine.receptive_field, mine.stride, mine.first) == (theirs.receptive_field, theirs.stride, theirs.first)
+    assert ours.totals == spec.totals
+
+
+def test_a_bias_added_later_belongs_to_its_layer():
+    recorder = Recorder()
+    linear(recorder, recorder.input((1, 5)), 3)
+    (layer,) = size(recorder.graph()).layers
+    assert (layer.parameters, layer.connections) == (18, 15)
+
+
+def test_a_linear_layer_on_channels_sees_what_its_position_sees():
+    recorder = Recorder()
+    x = conv(recorder, image(recorder), 6)
+    x = recorder.permute(x, (0, 2, 3, 1))
+    linear(recorder, x, 5)
+    layer = last(recorder)
+    assert (layer.receptive_field, layer.stride) == ((3, 3), (1, 1))
+    assert (layer.neurons, layer.connections) == (8 * 8 * 5, 8 * 8 * 5 * 6)
+
+
+def test_tokens_are_positions_until_attention_joins_them():
+    recorder = Recorder()
+    x = conv(recorder, image(recorder), 6, slide=Slide((4, 4), (4, 4)))
+    x = recorder.permute(recorder.reshape(x, (1, 6, 4)), (0, 2, 1))
+    x = linear(recorder, x, 6)
+    assert last(recorder).receptive_field == (4, 4)
+    heads = recorder.permute(recorder.reshape(x, (1, 4, 2, 3)), (0, 2, 1, 3))
+    recorder.attention(heads, heads, heads)
+    layer = last(recorder)
+    assert (layer.receptive_field, layer.stride) == ((8, 8), (None, None))
+    assert (layer.neurons, layer.connections, layer.macs) == (0, 2 * 4 * 4 * 6, 2 * 4 * 4 * 6)
+
+
+def test_attention_written_out_sees_the_same():
+    recorder = Recorder()
+    x = recorder.permute(recorder.reshape(conv(recorder, image(recorder, 6), 6), (1, 6, 36)), (0, 2, 1))
+    scores = recorder.product(x, x, ((2,), (2,)), ((0,), (0,)), name="scores")
+    assert scores.shape == (1, 36, 36)
+    out = recorder.product(recorder.softmax(scores, 2), x, ((2,), (1,)), ((0,), (0,)), name="mixed")
+    answer = size(recorder.graph())
+    assert [each.receptive_field for each in answer.layers[1:]] == [(6, 6)] * 3
+    assert [each.macs for each in answer.layers[1:]] == [36 * 36 * 6, 0, 36 * 36 * 6]
+    # What comes out is a map again: a layer after it has as many positions as before.
+    linear(recorder, out, 2)
+    assert last(recorder).output == (36, 2)
+
+
+def test_attention_in_windows_sees_its_window():
+    recorder = Recorder()
+    x = conv(recorder, image(recorder, 8), 6, slide=Slide((1, 1)))
+    x = recorder.reshape(recorder.permute(x, (0, 2, 3, 1)), (1, 2, 4, 2, 4, 6))
+    x = recorder.reshape(recorder.permute(x, (0, 1, 3, 2, 4, 5)), (4, 16, 6))
+    scores = recorder.product(x, x, ((2,), (2,)), ((0,), (0,)))
+    x = recorder.product(recorder.softmax(scores, 2), x, ((2,), (1,)), ((0,), (0,)))
+    x = recorder.permute(recorder.reshape(x, (1, 2, 2, 4, 4, 6)), (0, 1, 3, 2, 4, 5))
+    x = recorder.permute(recorder.reshape(x, (1, 8, 8, 6)), (0, 3, 1, 2))
+    conv(recorder, x, 3, "after", Slide((1, 1)))
+    answer = size(recorder.graph())
+    for row, column in itertools.product(range(8), repeat=2):
+        seen = answer.unit("after", (row, column)).clipped
+        assert seen == ((row // 4 * 4, row // 4 * 4 + 3), (column // 4 * 4, column // 4 * 4 + 3))
+
+
+def test_space_to_depth_and_back():
+    recorder = Recorder()
+    x = recorder.reshape(image(recorder, 8, 4), (1, 4, 4, 2, 4, 2))
+    x = recorder.reshape(recorder.permute(x, (0, 1, 3, 5, 2, 4)), (1, 16, 4, 4))
+    x = conv(recorder, x, 12, "deep")
+    assert (last(recorder).receptive_field, last(recorder).stride, last(recorder).first) == ((6, 6), (2, 2), (-2, -2))
+    x = recorder.permute(recorder.reshape(x, (1, 3, 2, 2, 4, 4)), (0, 1, 4, 2, 5, 3))
+    conv(recorder, recorder.reshape(x, (1, 3, 8, 8)), 2, "shuffled", Slide((1, 1)))
+    layer = last(recorder)
+    assert (layer.receptive_field, layer.connections) == ((6, 6), 8 * 8 * 3 * 2)
+    assert size(recorder.graph()).unit("shuffled", (5, 0)).unclipped == ((2, 7), (-2, 3))
+
+
+def test_a_channel_shuffle_moves_no_position():
+    recorder = Recorder()
+    x = recorder.reshape(conv(recorder, image(recorder), 6), (1, 2, 3, 8, 8))
+    x = recorder.reshape(recorder.permute(x, (0, 2, 1, 3, 4)), (1, 6, 8, 8))
+    conv(recorder, x, 5, "next")
+    assert (last(recorder).receptive_field, last(recorder).connections) == ((5, 5), 64 * 9 * 6 * 5)
+
+
+def test_slices_pads_and_flips_of_positions():
+    recorder = Recorder()
+    x = image(recorder)
+    even = recorder.slice(x, 2, 0, 8, 2)
+    odd = recorder.slice(x, 2, 1, 8, 2)
+    joined = recorder.concatenate([even, odd], 1)
+    assert joined.shape == (1, 8, 4, 8)
+    conv(recorder, recorder.pad(joined, (0, 0, 1, 1), (0, 0, 1, 1)), 3, "after", Slide((3, 3)))
+    layer = last(recorder)
+    assert (layer.receptive_field, layer.stride, layer.first) == ((6, 3), (2, 1), (-2, -1))
+    assert layer.connections_inside == (4 * 3 - 2) * (8 * 3 - 2) * 8 * 3
+    flipped = recorder.gather([joined], joined.shape, lost=(2,))
+    conv(recorder, flipped, 2, "lost")
+    answer = size(recorder.graph())
+    assert answer.layers[-1].receptive_field is None
+    assert answer.complete
+
+
+def test_a_mean_over_one_axis_sees_all_of_it():
+    recorder = Recorder()
+    x = conv(recorder, image(recorder), 6)
+    recorder.reduce(x, (3,), pool=True, name="mean")
+    layer = last(recorder)
+    assert (layer.output, layer.receptive_field, layer.stride) == ((6, 8), (3, 8), (1, None))
+    assert (layer.kind, layer.neurons, layer.connections) == ("global pool", 48, 384)
+
+
+def test_gates_and_class_tokens():
+    recorder = Recorder()
+    x = conv(recorder, image(recorder), 6)
+    gate = linear(recorder, recorder.reduce(x, (2, 3), pool=True), 6, "gate")
+    x = recorder.elementwise([x, recorder.reshape(gate, (1, 6, 1, 1))], Kind.MULTIPLY, name="scale")
+    assert last(recorder).receptive_field == (3, 3)
+    tokens = recorder.permute(recorder.reshape(x, (1, 6, 64)), (0, 2, 1))
+    token = recorder.expand(recorder.weight("token", (1, 1, 6)), (1, 1, 6))
+    tokens = recorder.concatenate([token, tokens], 1, name="with token")
+    tokens = linear(recorder, tokens, 6, "qkv")
+    assert (last(recorder).receptive_field, last(recorder).output) == (None, (65, 6))
+    recorder.attention(tokens, tokens, tokens)
+    assert last(recorder).receptive_field == (8, 8)
+    answer = size(recorder.graph())
+    assert answer.layers[-3].parameters == 6
+    assert answer.complete
+
+
+def test_a_generator_makes_its_own_positions():
+    recorder = Recorder()
+    x = linear(recorder, recorder.input((1, 10)), 4 * 4 * 8)
+    x = recorder.reshape(x, (1, 8, 4, 4))
+    weights = [recorder.weight("up", (8, 3, 4, 4))]
+    slide = Slide((4, 4), (2, 2), low=(1, 1), high=(1, 1), transposed=True)
+    recorder.slide(Kind.CONVOLUTION, x, (2, 3), slide, channels=3, weights=weights, name="up")
+    spec = tw.size("input 10; FC-128; reshape 4x4x8; convt4-3/2 pad 1 nobias")
+    mine = last(recorder)
+    assert [getattr(mine, each) for each in COUNTED] == [getattr(spec.layers[-1], each) for each in COUNTED]
+
+
+def test_windows_over_channels_are_counted_and_not_followed():
+    recorder = Recorder()
+    x = recorder.reduce(image(recorder, 8, 16), (2, 3), pool=True)
+    x = recorder.reshape(x, (1, 1, 16))
+    weights = [recorder.weight("eca", (1, 1, 3))]
+    recorder.slide(Kind.CONVOLUTION, x, (2,), Slide((3,), low=(1,), high=(1,)), channels=1, weights=weights)
+    layer = last(recorder)
+    assert (layer.connections, layer.connections_inside, layer.receptive_field) == (48, 46, (8, 8))
+
+
+def test_shared_and_unused_weights_are_told_apart_from_units():
+    recorder = Recorder()
+    table = recorder.weight("table", (50, 8))
+    x = recorder.embedding(recorder.input((1, 7), positions=(1,)), table)
+    recorder.product(x, recorder.permute(table, (1, 0)), ((2,), (0,)), name="head")
+    answer = size(recorder.graph())
+    assert answer.totals.parameters == 400
+    assert [each.neurons for each in answer.layers] == [56, 350]
+    assert [each.receptive_field for each in answer.layers] == [(1,), (1,)]
+    assert recorder.elementwise([table, recorder.constant((8,))]).is_constant
+
+
+def test_what_is_unknown_is_named_and_incomplete():
+    recorder = Recorder()
+    recorder.unknown([image(recorder)], (1, 4, 8, 8), "warp")
+    answer = size(recorder.graph())
+    assert (answer.complete, answer.unknown) == (False, ("warp",))
+
+
+def test_a_window_that_does_not_fit_is_refused_by_name():
+    recorder = Recorder()
+    with pytest.raises(
+        InputError, match="'conv' does not fit: its window of 3 x 3 leaves no unit on an input of 2 x 2"
+    ):
+        conv(recorder, image(recorder, 2), 4, slide=Slide((3, 3)))
+    with pytest.raises(InputError, match="no input"):
+        Recorder().graph()
+
+
+# Axes against NumPy: an index array carries along where each value came from.
+
+
+@st.composite
+def moves(draw):
+    """A map's extents, and reshapes and permutations that keep its number of values."""
+    extents = draw(st.lists(st.sampled_from([1, 2, 3, 4, 6]), min_size=3, max_size=3))
+    steps, shape = [], tuple(extents)
+    for _ in range(draw(st.integers(1, 4))):
+        if draw(st.booleans()):
+            order = draw(st.permutations(range(len(shape))))
+            shape = tuple(shape[axis] for axis in order)
+            steps.append(("permute", order))
+        else:
+            left, new = int(np.prod(shape)), []
+            while left > 1 and len(new) < 5:
+                factor = draw(st.sampled_from([each for each in range(1, left + 1) if left % each == 0]))
+                new.append(factor)
+                left //= factor
+            shape = (*new, left)
+            steps.append(("reshape", shape))
+    return extents, steps
+
+
+@given(moves())
+def test_atoms_know_where_every_value_came_from(case):
+    (channels, height, width), steps = case
+    rows, columns = np.indices((channels, height, width))[1:]
+    recorder = Recorder()
+    x = recorder.input((channels, height, width), positions=(1, 2), channel=0)
+    for what, how in steps:
+        if what == "permute":
+            x, rows, columns = recorder.permute(x, how), rows.transpose(how), columns.transpose(how)
+        else:
+            x, rows, columns = recorder.reshape(x, how), rows.reshape(how), columns.reshape(how)
+    assert x.shape == rows.shape
+    if len(recorder.graph().operations):  # an atom was cut: it is said to be lost, never told wrong
+        assert all(atom.axis == ax.LOST for atom in ax.atoms_of(x.axes))
+        return
+    for axis, truth in enumerate((rows, columns)):
+        told = np.zeros(x.shape, dtype=int)
+        for place, held in enumerate(x.axes):
+            along = np.zeros(x.shape[place], dtype=int)
+            inner = 1
+            for atom in reversed(held):
+                if atom.axis == axis:
+                    along += np.arange(x.shape[place]) // inner % atom.extent * atom.step
+                inner *= atom.extent
+            told += along.reshape([-1 if other == place else 1 for other in range(len(x.shape))])
+        assert np.array_equal(told, truth)
