@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from thalweg.textbook.check import check as check
     from thalweg.textbook.facts import Facts as Facts
     from thalweg.textbook.facts import facts as facts
+    from thalweg.training import Stream as Stream
+    from thalweg.training import Training as Training
 
 __version__ = "0.1.0"
 
@@ -43,7 +45,9 @@ _HOMES = {
     "OutputError": "errors",
     "Rates": "learning_rate.curve",
     "Size": "network.size",
+    "Stream": "training",
     "ThalwegError": "errors",
+    "Training": "training",
     "check": "textbook.check",
     "facts": "textbook.facts",
     "limits": "implicit_bias.verdict",
