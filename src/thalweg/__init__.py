@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from thalweg.least_squares import LeastSquares as LeastSquares
     from thalweg.network.size import Size as Size
     from thalweg.network.size import size as size
+    from thalweg.tasks import Task as Task
     from thalweg.textbook.check import Check as Check
     from thalweg.textbook.check import check as check
     from thalweg.textbook.facts import Facts as Facts
@@ -46,6 +47,7 @@ _HOMES = {
     "Rates": "learning_rate.curve",
     "Size": "network.size",
     "Stream": "training",
+    "Task": "tasks",
     "ThalwegError": "errors",
     "Training": "training",
     "check": "textbook.check",

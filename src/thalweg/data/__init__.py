@@ -12,7 +12,7 @@ that cannot be used is refused with its place.
 """
 
 from thalweg.data.dataset import Dataset
-from thalweg.data.named import names, photograph, standardised
+from thalweg.data.named import digit_images, names, photograph, standardised
 from thalweg.data.sources import load, load_test
 
-__all__ = ["Dataset", "load", "load_test", "names", "photograph", "standardised"]
+__all__ = ["Dataset", "digit_images", "load", "load_test", "names", "photograph", "standardised"]

@@ -75,12 +75,18 @@ def _no_parameters(name: str, parameters: str) -> None:
         raise InputError(f"The data set {name!r} has no parameters, but got {parameters!r}.")
 
 
+def digit_images() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.int64]]:
+    """1797 handwritten digits: the images `(1797, 8, 8)`, 0 (empty) to 1 (ink), and which digit each is, `(1797,)`."""
+    table = np.loadtxt(_bundled("data/digits.csv.gz"), delimiter=",")
+    return table[:, :-1].reshape(-1, 8, 8) / 16, table[:, -1].astype(np.int64)
+
+
 def _digits(parameters: str) -> Dataset:
     _no_parameters("digits", parameters)
-    table = np.loadtxt(_bundled("data/digits.csv.gz"), delimiter=",")
+    images, digit = digit_images()
     columns = [f"pixel_{row}_{column}" for row in range(8) for column in range(8)]
-    t = np.where(table[:, -1] % 2 == 0, 1.0, -1.0)
-    return pair("digits", table[:, :-1] / 16, t, columns, "even", NAMED["digits"].about)
+    t = np.where(digit % 2 == 0, 1.0, -1.0)
+    return pair("digits", images.reshape(-1, 64), t, columns, "even", NAMED["digits"].about)
 
 
 def _diabetes(parameters: str) -> Dataset:

@@ -1,0 +1,125 @@
+"""From a name, or a user's own file, to a task."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from thalweg.errors import InputError, unknown_name
+from thalweg.tasks.built_in import built_in
+from thalweg.tasks.task import Task
+
+
+def load_task(source: str) -> Task:
+    """The task of that name, or the one that a function in a file returns.
+
+    Args:
+        source: a name (`digits-mlp`, `digits-cnn`, `diabetes`, `breast_cancer`), or `path/to/file.py:function`, where
+            the function takes nothing and returns a `tw.Task`. The file is run as Python, and may import its
+            neighbours.
+
+    Raises:
+        InputError: there is no such task, file or function; the file or the function fails, and the message says in
+            which line; the function returns something else.
+    """
+    if is_file_task(source):
+        return _from_file(source)
+    return built_in(source.strip())
+
+
+def is_file_task(source: str) -> bool:
+    """Whether a text means a file of Python rather than a name."""
+    return source.strip().endswith(".py") or ".py:" in source
+
+
+def _from_file(source: str) -> Task:
+    path, function = _place(source.strip())
+    with _neighbours_importable(path):
+        module = _imported(path)
+        if not hasattr(module, function):
+            raise unknown_name(f"function in {path}", function, _functions(path))
+        make = getattr(module, function)
+        if not callable(make):
+            raise InputError(f"{function} in {path} must be a function, but it is a {type(make).__name__}.")
+        made = _run(path, make, f"{function}()")
+    if not isinstance(made, Task):
+        raise InputError(
+            f"{function} in {path} must return a tw.Task(training, hyper, objective), but it returned a "
+            f"{type(made).__name__}."
+        )
+    return made
+
+
+def _place(source: str) -> tuple[Path, str]:
+    """The file and the function."""
+    name, _, function = source.rpartition(".py")
+    path = Path(f"{name}.py")
+    if not path.is_file():
+        reason = "it is a folder" if path.is_dir() else "there is no such file"
+        raise InputError(f"Cannot read the task {source!r}: {reason}.")
+    function = function.removeprefix(":").strip()
+    if not function:
+        known = _functions(path)
+        which = f"; it defines {', '.join(known)}" if known else ""
+        raise InputError(f"{str(path)!r} does not say which function makes the task; write {path}:FUNCTION{which}.")
+    return path, function
+
+
+def _functions(path: Path) -> list[str]:
+    """The names of the functions that a file defines at its top; none where it is no Python."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return []
+    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
+
+
+@contextmanager
+def _neighbours_importable(path: Path) -> Iterator[None]:
+    folder = str(path.resolve().parent)
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
+
+
+def _imported(path: Path) -> Any:
+    """The module of a file, run anew."""
+    name = f"thalweg_task_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None, "the suffix is .py"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses and pickles look for it
+    try:
+        _run(path, lambda: spec.loader.exec_module(module), "the file")  # type: ignore[union-attr]
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _run(path: Path, call: Callable[[], Any], what: str) -> Any:
+    """What a user's code returns; its failure as one sentence with the line."""
+    try:
+        return call()
+    except SyntaxError as error:
+        where = f"{error.filename or path}, line {error.lineno}"
+        raise InputError(f"{where} is not Python: {error.msg}.") from error
+    except (Exception, SystemExit) as error:
+        own = str(path.resolve())
+        lines = [
+            frame.lineno
+            for frame in traceback.extract_tb(error.__traceback__)
+            if str(Path(frame.filename).resolve()) == own
+        ]
+        where = f"{path}, line {lines[-1]}" if lines else str(path)
+        said = " ".join(str(error).split())
+        raise InputError(f"{where}, while running {what}: {type(error).__name__}{': ' * bool(said)}{said}") from error
