@@ -90,3 +90,17 @@ def test_a_mistake_gets_one_sentence_and_exit_code_two(capsys, arguments, senten
     assert err.count("\n") == 1
     assert "Traceback" not in err
     assert "\x1b" not in err
+
+
+def test_reach_and_changes(capsys):
+    code, out, err = call(capsys, SPEC, "--reach", "40", "--json")
+    answer = json.loads(out)
+    assert (code, err, answer["layer"]) == (0, "", "maxpool")
+    assert all(min(change["receptive_field"]) >= 40 for change in answer["changes"])
+    code, out, _ = call(capsys, SPEC, "--changes", "--layer", "maxpool#3")
+    assert code == 0
+    assert "one more 2x2 pool behind maxpool#3" in out
+    code, _, err = call(capsys, SPEC, "--reach", "0")
+    assert code == 2
+    assert err.count("\n") == 1
+    assert "at least 1" in err

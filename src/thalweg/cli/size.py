@@ -6,7 +6,9 @@ from typing import Annotated
 
 import typer
 
-from thalweg.cli.common import Json, Save, check_save, show
+from thalweg.cli.common import Json, Save, check_save, progress_bar, show
+
+_PROGRESS_MARKS = 1000
 
 
 def size(
@@ -17,6 +19,15 @@ def size(
     unit: Annotated[
         str | None,
         typer.Option(metavar="LAYER:INDEX", help="What one unit sees: conv3-64:0,5 (second: conv3-64#2:0,5)."),
+    ] = None,
+    reach: Annotated[
+        int | None, typer.Option(metavar="N", help="The cheapest changes with which a unit sees N positions.")
+    ] = None,
+    changes: Annotated[
+        bool, typer.Option("--changes", help="What a larger kernel, stride, one more layer, ... would do.")
+    ] = False,
+    layer: Annotated[
+        str | None, typer.Option(metavar="LAYER", help="The layer that --reach and --changes ask about.")
     ] = None,
     json: Json = False,
     save: Save = None,
@@ -41,6 +52,15 @@ def size(
     from thalweg.network.size import size as measure
 
     answer = measure(model, input)
+    if reach is not None or changes:
+        with progress_bar("changes", _PROGRESS_MARKS) as advance:
+
+            def progress(share: float) -> None:
+                advance(int(share * _PROGRESS_MARKS))
+
+            found = answer.changes(layer, progress) if reach is None else answer.reach(reach, layer, progress)
+        show(found, json=json, save=save)
+        return
     if unit is None:
         show(answer, json=json, save=save)
         return

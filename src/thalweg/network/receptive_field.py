@@ -331,6 +331,8 @@ class ReceptiveFields:
 
     Args:
         graph: the network; positions are those of its first input.
+        known: the fields of some tensors, by number, where they are known from a network that is the same there.
+        upto: the tensor behind which nothing is asked for; None to follow the whole network.
 
     Attributes:
         misaligned: where branches meet that are centred on different places of the input.
@@ -338,7 +340,9 @@ class ReceptiveFields:
             or take another shape, and patterns of phases longer than `MAX_PERIOD`.
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(
+        self, graph: Graph, known: Mapping[int, Field[Periodic] | None] | None = None, upto: Tensor | None = None
+    ) -> None:
         self.graph = graph
         image = graph.inputs[0]
         whole = (Periodic((0,), (0,), 1),) * len(image.extents)
@@ -353,6 +357,9 @@ class ReceptiveFields:
         self.lost: list[str] = []
         work = 0
         for operation in graph.operations:
+            if known is not None and operation.output.id in known:
+                self._fields.update((tensor.id, known[tensor.id]) for tensor in operation.outputs)
+                continue
             field = None
             with contextlib.suppress(_TooIrregularError):
                 if work > MAX_WORK and operation.kind in _COSTLY:
@@ -365,6 +372,8 @@ class ReceptiveFields:
             if operation.kind in MERGES:
                 self.misaligned += _misalignments(operation, self._fields)
             self._fields.update((tensor.id, field) for tensor in operation.outputs)
+            if upto is not None and upto.id in self._fields:
+                break
 
     def of(self, tensor: Tensor) -> Field[Periodic] | None:
         """The unclipped field of a tensor; None where it cannot be followed (behind an unknown operation)."""

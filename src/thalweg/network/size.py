@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ from thalweg.report import Cell, Result, Table, printable
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
+
+    from thalweg.network.reach import Reach
 
 _AXIS_NAMES = {1: ("position",), 2: ("height", "width")}
 _EVERYTHING = "all"
@@ -128,6 +130,37 @@ class Size(Result):
             seat = (0,) * len(self._graph.inputs[0].spatial)
         inside = clipped.ends(seat) if clipped is not None else None
         return Unit(row.name, where, self._graph.inputs[0].extents, inside, unclipped.ends(seat))
+
+    def changes(self, layer: str | int | None = None, progress: Callable[[float], None] | None = None) -> Reach:
+        """What a larger kernel, dilation or stride, one more convolution or pool would do: see `thalweg.network.reach`.
+
+        Args:
+            layer: the layer that should see more, named as for `unit`; None for the last that does not see everything.
+            progress: called with the share of the changes tried.
+
+        Raises:
+            InputError: there is no such layer, or it sees everything.
+        """
+        from thalweg.network.reach import changes
+
+        return changes(self._graph, None if layer is None else self._place(layer), progress)
+
+    def reach(
+        self, positions: int, layer: str | int | None = None, progress: Callable[[float], None] | None = None
+    ) -> Reach:
+        """The cheapest changes with which a layer sees so many positions along every axis.
+
+        Args:
+            positions: how many it should see.
+            layer: as for `changes`.
+            progress: called with the share of the places tried.
+
+        Raises:
+            InputError: `positions` is not a whole number of at least 1; or as for `changes`.
+        """
+        from thalweg.network.reach import reach
+
+        return reach(self._graph, positions, None if layer is None else self._place(layer), progress)
 
     def _place(self, layer: str | int) -> int:
         if isinstance(layer, int):
