@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -14,11 +13,8 @@ import pytest
 from thalweg.report import Section, Table, page, write_text
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-REQUIRED = os.environ.get("THALWEG_REQUIRE_CHROMIUM") == "1"
 
-pytestmark = pytest.mark.skipif(
-    CHROMIUM is None and not REQUIRED, reason="needs a Chromium browser (Debian package chromium)"
-)
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium browser (Debian package chromium)")
 
 ATTACKS = [
     "<script>document.title = 'owned'</script>",
