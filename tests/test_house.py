@@ -15,7 +15,10 @@ import thalweg as tw
 
 SOURCE = Path(tw.__file__).parent
 WINGS = ("implicit_bias", "learning_rate", "network")
-GROUND = ("errors", "report", "arrays", "data", "least_squares", "quadrature", "training", "tasks")
+GROUND = (
+    *("errors", "report", "memory_maps", "arrays", "operators", "data", "least_squares", "quadrature"),
+    *("training", "tasks"),
+)
 TEXTBOOK_MATHEMATICS = ("implicit_bias", "learning_rate", "unrolled", "convolution")
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from thalweg.errors import InputError
+from thalweg.memory_maps import contiguous, row_blocks
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 Matrix: TypeAlias = Any  # an NDArray of float32 or float64, or a scipy.sparse.csr_array of them, which has no types
@@ -35,23 +36,23 @@ def checked_matrix(X: object, name: str = "X") -> Matrix:
         return _checked_sparse(X, name)
     matrix = real_array(X, name)
     if matrix.size == 0:
-        raise _empty(name, matrix.shape)
+        raise empty(name, matrix.shape)
     if matrix.ndim != 2:
         advice = f"; write {name}.reshape(1, -1) for one example, {name}.reshape(-1, 1) for one feature"
         raise InputError(
             f"{name} must have two dimensions (examples in rows, features in columns), but has shape {matrix.shape}"
             f"{advice if matrix.ndim == 1 else ''}."
         )
-    rows = max(1, _BLOCK // matrix.shape[1])
+    by_columns = abs(matrix.strides[0]) < abs(matrix.strides[1])
     largest = 0.0
-    for first in range(0, matrix.shape[0], rows):
-        block = matrix[first : first + rows]
-        bad = np.argwhere(~np.isfinite(block))
-        if bad.size:
-            row, column = (int(index) for index in bad[0])
-            raise _not_finite(block[row, column], f"{name}[{first + row}, {column}]")
-        largest = max(largest, float(block.max()), -float(block.min()))
-    _check_magnitude(largest, name)
+    for part, block in row_blocks(matrix.T if by_columns else matrix, _BLOCK):
+        peak = max(float(block.max()), -float(block.min()))  # not a number where one of them is none
+        if not np.isfinite(peak):
+            row, column = (int(index) for index in np.argwhere(~np.isfinite(block))[0])
+            place = (column, part.start + row) if by_columns else (part.start + row, column)
+            raise not_finite(block[row, column], f"{name}[{place[0]}, {place[1]}]")
+        largest = max(largest, peak)
+    check_magnitude(largest, name)
     return matrix
 
 
@@ -76,9 +77,10 @@ def checked_vector(t: object, name: str = "t", length: int | None = None, per: s
         raise InputError(f"{name} must have {length} values, one per {per}, but has {vector.size}.")
     if vector.size == 0:
         raise InputError(f"{name} is empty; at least one value is needed.")
+    vector = contiguous(vector)
     bad = np.flatnonzero(~np.isfinite(vector))
     if bad.size:
-        raise _not_finite(vector[bad[0]], f"{name}[{bad[0]}]")
+        raise not_finite(vector[bad[0]], f"{name}[{bad[0]}]")
     largest = float(np.abs(vector).max())
     if largest > _LARGEST:
         raise _too_large(largest, name)
@@ -130,15 +132,15 @@ def _checked_sparse(X: Any, name: str) -> Matrix:
     if X.ndim != 2:
         raise InputError(f"{name} must have two dimensions, but has shape {X.shape}.")
     if 0 in X.shape:
-        raise _empty(name, X.shape)
+        raise empty(name, X.shape)
     check_indices(X, name)
     matrix = csr_array(X)
     values = real_array(matrix.data, name)
     bad = np.flatnonzero(~np.isfinite(values))
     if bad.size:
         row = int(np.searchsorted(matrix.indptr, bad[0], side="right")) - 1
-        raise _not_finite(values[bad[0]], f"{name}[{row}, {matrix.indices[bad[0]]}]")
-    _check_magnitude(float(np.abs(values).max(initial=0.0)), name)
+        raise not_finite(values[bad[0]], f"{name}[{row}, {matrix.indices[bad[0]]}]")
+    check_magnitude(float(np.abs(values).max(initial=0.0)), name)
     return csr_array((values, matrix.indices, matrix.indptr), shape=matrix.shape)
 
 
@@ -149,6 +151,8 @@ def real_array(values: object, name: str) -> npt.NDArray[Any]:
         raise InputError(f"{name}{place} is masked; fill masked values or leave their rows out.")
     if is_sparse(values):
         raise InputError(f"{name} is sparse, and must not be; write {name}.toarray().ravel().")
+    if hasattr(values, "detach") and hasattr(values, "cpu"):  # a PyTorch tensor, wherever it is
+        values = values.detach().cpu()
     try:
         array = np.asarray(values)
     except (ValueError, TypeError, RuntimeError) as error:
@@ -164,15 +168,17 @@ def real_array(values: object, name: str) -> npt.NDArray[Any]:
         return array.astype(np.float32 if array.dtype.type is np.float32 else np.float64, copy=False)
 
 
-def _empty(name: str, shape: tuple[int, ...]) -> InputError:
+def empty(name: str, shape: tuple[int, ...]) -> InputError:
+    """The error for a matrix without rows or columns."""
     return InputError(f"{name} is empty: its shape is {shape}; at least one row and one column are needed.")
 
 
-def _not_finite(value: float, place: str) -> InputError:
+def not_finite(value: float, place: str) -> InputError:
+    """The error for a value that is infinite or not a number."""
     return InputError(f"{place} is {value} (counting from 0); replace what is not finite or leave its row out.")
 
 
-def _check_magnitude(largest: float, name: str) -> None:
+def check_magnitude(largest: float, name: str) -> None:
     """Refuse a matrix whose largest value is zero, or has no square in float64."""
     if largest == 0:
         raise InputError(f"{name} holds only zeros, so every w gives the same predictions; there is nothing to learn.")

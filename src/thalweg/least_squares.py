@@ -8,19 +8,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thalweg.arrays import checked_matrix, checked_vector
+from thalweg.arrays import checked_vector
 from thalweg.errors import InputError
+from thalweg.operators import Operator, checked_operator
 from thalweg.quadrature import largest_singular_value
-
-if TYPE_CHECKING:
-    from scipy.sparse import csr_array
 
 Vector = NDArray[np.float64]
 
@@ -38,37 +36,41 @@ class LeastSquares:
     """The loss `L(w) = (1/n) ||X w - t||^2 + l2 ||w||^2` of n examples with d features.
 
     Args:
-        X: the examples as rows, `(n, d)`: an array, a list of rows, a SciPy sparse matrix or a memory map. Integers
+        X: the examples as rows, `(n, d)`: an array, a list of rows, a SciPy sparse matrix, a memory map that may be
+            larger than memory; a Dask array; a JAX array or PyTorch tensor, whose products happen on its device; or
+            an operator that has only products, `matvec` and `rmatvec`, such as SciPy's `LinearOperator`. Integers
             become float64; float32 is kept and multiplied in float64. An array is not copied: do not change it.
         t: the targets, `(n,)`.
         l2: the weight of the squared norm (lambda), at least 0.
 
     Raises:
         InputError: X or t is empty, not finite, not numeric or of the wrong shape; X is zero; l2 is negative or not
-            finite.
+            finite; an operator lacks a product, or its two products do not belong to one matrix.
     """
 
     X: Any
     t: Vector
     l2: float = 0.0
+    operator: Operator = field(init=False, repr=False)
 
-    def __init__(self, X: ArrayLike | csr_array, t: ArrayLike, l2: float = 0.0) -> None:
-        matrix = checked_matrix(X, name="X")
+    def __init__(self, X: Any, t: ArrayLike, l2: float = 0.0) -> None:
+        operator = checked_operator(X, name="X")
         if not (isinstance(l2, int | float | np.number) and np.isfinite(l2) and l2 >= 0):
             raise InputError(f"l2 must be a finite number of at least 0, but it is {l2!r}.")
-        object.__setattr__(self, "X", matrix)
-        object.__setattr__(self, "t", checked_vector(t, name="t", length=matrix.shape[0], per="row of X"))
+        object.__setattr__(self, "operator", operator)
+        object.__setattr__(self, "X", operator.X)
+        object.__setattr__(self, "t", checked_vector(t, name="t", length=operator.shape[0], per="row of X"))
         object.__setattr__(self, "l2", float(l2))
 
     @property
     def n(self) -> int:
         """The number of examples."""
-        return int(self.X.shape[0])
+        return self.operator.shape[0]
 
     @property
     def d(self) -> int:
         """The number of features, which is the number of weights."""
-        return int(self.X.shape[1])
+        return self.operator.shape[1]
 
     def start(self, w0: ArrayLike | None = None) -> Vector:
         """The first weights `(d,)` as float64; zeros for None.
@@ -82,7 +84,7 @@ class LeastSquares:
 
     def residual(self, w: Vector) -> Vector:
         """`X w - t`, of shape `(n,)`."""
-        return np.asarray(self.X @ w, dtype=np.float64) - self.t
+        return self.operator.matvec(w) - self.t if w.any() else -self.t
 
     def loss(self, w: Vector) -> float:
         """`(1/n) ||X w - t||^2 + l2 ||w||^2`."""
@@ -94,15 +96,41 @@ class LeastSquares:
 
         `(2/n) X^T (X w - t) + 2 l2 w`; with `rows`, X_B, t_B and b stand in place of X, t and n.
         """
-        X, t = (self.X, self.t) if rows is None else (self.X[rows], self.t[rows])
-        of_the_residual: Vector = np.asarray(X.T @ (X @ w - t), dtype=np.float64) * (2 / X.shape[0])
-        return of_the_residual + 2 * self.l2 * w
+        if rows is None:
+            half = self.operator.rmatvec(self.residual(w)) / self.n
+        else:
+            X, t = self.entries("the gradient on a batch")[rows], self.t[rows]
+            half = np.asarray(X.T @ (X @ w - t), dtype=np.float64) / X.shape[0]
+        return 2 * (half + self.l2 * w)
+
+    def entries(self, needed_for: str) -> Any:
+        """X in this machine's memory, as an array or a SciPy `csr_array`; it is kept once it has been fetched.
+
+        Args:
+            needed_for: what asks for them, for the message of the error.
+
+        Raises:
+            InputError: X is a Dask array or an operator of more than 33,554,432 entries.
+        """
+        if "_entries" not in self.__dict__:
+            self.__dict__["_entries"] = self.operator.entries(needed_for)
+        return self.__dict__["_entries"]
+
+    def stored(self, needed_for: str) -> LeastSquares:
+        """The same problem with the entries of X in this machine's memory; see `entries`.
+
+        Raises:
+            InputError: X is a Dask array or an operator of more than 33,554,432 entries.
+        """
+        X = self.entries(needed_for)
+        return self if X is self.X else LeastSquares(X, self.t, self.l2)
 
     @cached_property
     def _svd(self) -> _Factors:
-        dense = self.X.toarray() if hasattr(self.X, "toarray") else self.X
+        X = self.entries("a singular value decomposition")
+        dense = X.toarray() if hasattr(X, "toarray") else X
         U, s, Vt = np.linalg.svd(np.asarray(dense, dtype=np.float64), full_matrices=False)
-        precision = np.finfo(np.float32 if self.X.dtype == np.float32 else np.float64).eps
+        precision = max(self.operator.epsilon, np.finfo(X.dtype).eps)
         rank = int(np.sum(s > max(self.n, self.d) * precision * s[0]))
         return _Factors(U[:, :rank], s[:rank], Vt[:rank])
 
@@ -123,7 +151,7 @@ class LeastSquares:
 
     @cached_property
     def _largest_singular_value(self) -> float:
-        return largest_singular_value(self.X)
+        return largest_singular_value(self.operator)
 
     def minimum_norm_solution(self) -> Vector:
         """Of all minimisers of the loss the one of least norm, `(d,)`: `X^+ t`, and `w_lambda` where l2 > 0.

@@ -15,16 +15,19 @@ the bidiagonalisation is that of C. C. Paige and M. A. Saunders, "LSQR" (1982).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from thalweg.operators import Operator, as_operator
+
 Vector = NDArray[np.float64]
 
 _EPS = float(np.finfo(np.float64).eps)
-_BLOCK_BYTES = 1 << 20  # a block of rows stays in the cache between its two products
+_DENSE = 256  # steps up to which NumPy finds the nodes in a millisecond or two; importing SciPy takes longer
 
 
 class Measure(NamedTuple):
@@ -57,7 +60,7 @@ def measure(
     """The measure that is exact for `steps` steps of gradient descent, by `steps` products with X and X^T.
 
     Args:
-        X: `(n, d)`, anything with `@`, `.T` and `.shape`; an array or memory map is read once a step.
+        X: `(n, d)`, an `Operator` or an array; what is in memory or in a mapped file is read once a step.
         residual: the first residual, `(n,)`; or `(n + d,)` where `shift` is positive.
         steps: the number of steps, at least 1.
         shift: c >= 0 stands for X with `c I` appended below, which is how a ridge term enters.
@@ -100,23 +103,27 @@ def bidiagonalise(X: Any, residual: Vector, shift: float) -> Iterator[Step]:
 
     No reorthogonalisation: copies of a node that rounding brings in share its weight, so the measure stays right.
     """
-    norm = float(np.linalg.norm(residual))
+    operator = as_operator(X)
+    n = operator.shape[0]
+    norm = _length(residual)
     if norm == 0:
         return
     u = residual / norm
-    _, Xt_u = _sweep(X, np.zeros(X.shape[1]), -u, shift)
-    v = np.zeros(X.shape[1])
+    Xt_u = operator.rmatvec(u[:n]) + (shift * u[n:] if shift else 0.0)
+    v = np.zeros(operator.shape[1])
     below = scale = 0.0
     while True:
-        v = Xt_u - below * v
-        diagonal = float(np.linalg.norm(v))
+        Xt_u -= below * v
+        v = Xt_u
+        diagonal = _length(v)
         scale = max(scale, diagonal, below)
-        if diagonal <= _EPS * scale:
+        if diagonal <= operator.epsilon * scale:
             return
         v /= diagonal
-        u, Xt_u = _sweep(X, v, diagonal * u, shift)
-        below = float(np.linalg.norm(u))
-        if below <= _EPS * scale:
+        u *= diagonal
+        u, Xt_u = _sweep(operator, v, u, shift)
+        below = _length(u)
+        if below <= operator.epsilon * scale:
             yield Step(diagonal, 0.0, v)
             return
         yield Step(diagonal, below, v)
@@ -124,41 +131,41 @@ def bidiagonalise(X: Any, residual: Vector, shift: float) -> Iterator[Step]:
         Xt_u /= below
 
 
-def _sweep(X: Any, v: Vector, subtract: Vector, shift: float) -> tuple[Vector, Vector]:
-    """`r = X v - subtract` and `X^T r`, each row block of X read once; a shift c stands for `c I` below X."""
-    n, d = X.shape
-    r = np.empty_like(subtract)
-    if isinstance(X, np.ndarray):
-        rows = max(1, _BLOCK_BYTES // (8 * d))
-        Xt_r = np.zeros(d)
-        for first in range(0, n, rows):
-            block = np.asarray(X[first : first + rows], dtype=np.float64)
-            part = slice(first, first + len(block))
-            r[part] = block @ v - subtract[part]
-            Xt_r += block.T @ r[part]
-    else:
-        r[:n] = X @ v - subtract[:n]
-        Xt_r = np.asarray(X.T @ r[:n], dtype=np.float64)
-    if shift:
-        r[n:] = shift * v - subtract[n:]
-        Xt_r += shift * r[n:]
-    return r, Xt_r
+def _sweep(operator: Operator, v: Vector, subtract: Vector, shift: float) -> tuple[Vector, Vector]:
+    """`r = X v - subtract` and `X^T r`; a shift c stands for `c I` below X."""
+    if not shift:
+        return operator.sweep(v, subtract)
+    n = operator.shape[0]
+    r, Xt_r = operator.sweep(v, subtract[:n])
+    below = shift * v - subtract[n:]
+    return np.concatenate([r, below]), Xt_r + shift * below
 
 
-def _tridiagonal(diagonal: Sequence[float], below: Sequence[float]) -> NDArray[np.float64]:
-    """`B B^T` for the lower bidiagonal B, `(k + 1, k)`."""
-    k = len(diagonal)
-    B = np.zeros((k + 1, k))
-    B[range(k), range(k)] = diagonal
-    B[range(1, k + 1), range(k)] = below
-    return B @ B.T
+def _length(vector: Vector) -> float:
+    return math.sqrt(vector @ vector)
+
+
+def _tridiagonal(diagonal: Sequence[float], below: Sequence[float]) -> tuple[Vector, Vector]:
+    """The diagonal and what is beside it in `B B^T` for the lower bidiagonal B, `(k + 1, k)`."""
+    d, b = np.array(diagonal), np.array(below)
+    return np.append(d**2, 0.0) + np.insert(b**2, 0, 0.0), d * b
 
 
 def _quadrature(diagonal: Sequence[float], below: Sequence[float], total: float) -> tuple[Vector, Vector]:
-    # Dense on purpose: ten times more accurate here than LAPACK's tridiagonal QL, and MRRR can fail on copies of nodes.
-    nodes, vectors = np.linalg.eigh(_tridiagonal(diagonal, below))
+    """The nodes and weights of a run, by divide and conquer.
+
+    LAPACK's tridiagonal QL was ten times less accurate here, and MRRR can fail on copies of nodes.
+    """
+    main, beside = _tridiagonal(diagonal, below)
+    if len(main) <= _DENSE:
+        nodes, vectors = np.linalg.eigh(np.diag(main) + np.diag(beside, -1))  # which reads the lower half
+    else:
+        from scipy.linalg import eigh_tridiagonal
+
+        nodes, vectors = eigh_tridiagonal(main, beside, lapack_driver="stevd", check_finite=False)
     return np.maximum(nodes, 0.0), total * vectors[0] ** 2
 
 
 def _largest_node(diagonal: Sequence[float], below: Sequence[float]) -> float:
-    return float(np.linalg.eigvalsh(_tridiagonal(diagonal, below))[-1])
+    main, beside = _tridiagonal(diagonal, below)
+    return float(np.linalg.eigvalsh(np.diag(main) + np.diag(beside, -1))[-1])

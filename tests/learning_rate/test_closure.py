@@ -78,7 +78,7 @@ def test_ridge_needs_a_computed_spectrum(monkeypatch):
     monkeypatch.setattr(module, "_DECOMPOSED", 5)
     problem = tw.LeastSquares(np.ones((10, 10)) + np.eye(10), np.ones(10), 0.1)
     curve = tw.rates(problem, 3)
-    with pytest.raises(tw.InputError, match="a side of X of at most 5, but X is 10 x 10"):
+    with pytest.raises(tw.InputError, match="a side of X of at most 5, and X in memory, but X is an array of 10 x 10"):
         closure(problem, curve.start, curve.measure)
 
 

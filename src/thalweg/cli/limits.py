@@ -78,7 +78,7 @@ def limits(
     from thalweg.implicit_bias.verdict import DEFAULT_OPTIMIZERS, Limits, checked_test, outcomes
 
     source = tw.load(data, target=target)
-    problem = tw.LeastSquares(source.X, source.t)
+    problem = tw.LeastSquares(source.X, source.t).stored("limits")
     w0 = problem.start(None if start is None else numbers(start, "--start"))
     chosen = [name.strip() for name in optimizers.split(",")] if optimizers is not None else list(DEFAULT_OPTIMIZERS)
     if expand is not None:

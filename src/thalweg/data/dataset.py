@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.arrays import Matrix, Vector, check_indices, checked_matrix, checked_vector, is_sparse, real_array
+from thalweg.arrays import Matrix, Vector, check_indices, checked_vector, is_sparse, real_array
 from thalweg.errors import InputError, unknown_name
+from thalweg.operators import checked_operator
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,8 +20,8 @@ class Dataset:
 
     Args:
         name: what to call it in tables: the name, file or rows it was loaded from.
-        X: the examples as rows, `(n, d)`, float32 or float64: an array (a view of the file for a memory map) or a
-            SciPy `csr_array`.
+        X: the examples as rows, `(n, d)`: an array of float32 or float64 (a view of the file for a memory map), a
+            SciPy `csr_array`, or what else `LeastSquares` takes.
         t: the targets, `(n,)`, float64.
         columns: the d names of the features.
         target: the name of the target.
@@ -50,9 +51,9 @@ class Dataset:
 
 def pair(name: str, X: object, t: object, columns: Sequence[str] = (), target: str = "t", about: str = "") -> Dataset:
     """The data set of a matrix and a vector, checked; features without names are `x1`, `x2`, ..."""
-    matrix = checked_matrix(X)
-    vector = checked_vector(t, length=matrix.shape[0], per="row of X")
-    return Dataset(name, matrix, vector, tuple(columns) or _numbered(matrix.shape[1]), target, about)
+    operator = checked_operator(X)
+    vector = checked_vector(t, length=operator.shape[0], per="row of X")
+    return Dataset(name, operator.X, vector, tuple(columns) or _numbered(operator.shape[1]), target, about)
 
 
 def table_with_target(name: str, values: Any, columns: Sequence[str], target: str | int | None) -> Dataset:

@@ -162,6 +162,7 @@ def expand(
     import sympy
 
     names = _names(order)
+    problem = problem.stored("an expansion")
     if problem.l2 > 0:
         raise InputError(f"An expansion is of the loss without a penalty, but l2 is {problem.l2:g}.")
     if not 1 <= batch <= problem.n:

@@ -145,6 +145,7 @@ def steps_to_loss(
         raise InputError(f"The loss to reach must be a finite number above 0, but it is {loss}.")
     if problem.l2 > 0:
         raise InputError(f"Steps are counted on the loss without a penalty, but l2 is {problem.l2:g}.")
+    problem = problem.stored("a count of steps")
     dense = problem.X.toarray() if hasattr(problem.X, "toarray") else np.asarray(problem.X, dtype=np.float64)
     columns = [str(column + 1) for column in range(problem.d)]
     problems = (problem, LeastSquares(standardised(dense, columns), problem.t))

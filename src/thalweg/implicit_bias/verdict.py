@@ -81,7 +81,8 @@ def limits(
         progress: called with the share of the work done, 0 to 1.
 
     Raises:
-        InputError: an optimizer is unknown or cannot take a step, or a number or w0 is out of its range.
+        InputError: an optimizer is unknown or cannot take a step, or a number or w0 is out of its range; X is a Dask
+            array or an operator of too many entries to fetch.
     """
     found = list(
         outcomes(
@@ -98,7 +99,7 @@ def limits(
             progress=progress,
         )
     )
-    return Limits(problem, problem.start(start), tuple(found), checked_test(problem, test))
+    return Limits(problem.stored("limits"), problem.start(start), tuple(found), checked_test(problem, test))
 
 
 def outcomes(
@@ -124,6 +125,7 @@ def outcomes(
         raise InputError(
             f"limits needs a LeastSquares problem, but got a {kind}; pass tw.LeastSquares(data.X, data.t)."
         )
+    problem = problem.stored("limits")
     steps, seeds = checked_count(steps, "steps"), checked_count(seeds, "seeds")
     seed = checked_count(seed, "seed", least=0)
     optimizers = [optimizers] if isinstance(optimizers, str) else optimizers
@@ -177,7 +179,7 @@ def checked_test(problem: LeastSquares, test: Pair | None) -> LeastSquares | Non
     """
     if test is None:
         return None
-    tried = LeastSquares(*test)
+    tried = LeastSquares(*test).stored("a test error")
     if tried.d != problem.d:
         raise InputError(f"The test examples must have {problem.d} features, as X has, but they have {tried.d}.")
     return tried

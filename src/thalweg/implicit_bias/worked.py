@@ -194,6 +194,7 @@ def trace(
     """
     if steps != int(steps) or steps < 1:
         raise InputError(f"The number of steps to trace must be an integer of at least 1, but it is {steps}.")
+    problem = problem.stored("a trace")
     ready = prepared(problem, optimizer, start=start, rate=rate, batch=batch, momentum=momentum)
     rule = ready.rule
     if isinstance(rule, OptaxTransformation) or ready.rate is None:

@@ -88,35 +88,43 @@ class Closure:
 def closure(problem: LeastSquares, w0: Array, seen: Measure) -> Closure:
     """The closure of a problem: its spectrum computed where a side of X is at most 4000, estimated otherwise.
 
+    It is estimated too where X is a Dask array or an operator of too many entries to fetch.
+
     Args:
         problem: the least-squares problem.
         w0: the first weights, `(d,)`.
         seen: the measure of X from the first residual, which carries the start where the spectrum is estimated.
 
     Raises:
-        InputError: l2 > 0 and both sides of X are larger than 4000.
+        InputError: l2 > 0 and the spectrum has to be estimated.
     """
-    if min(problem.n, problem.d) <= _DECOMPOSED:
+    if min(problem.n, problem.d) <= _DECOMPOSED and problem.operator.has_entries:
         return Closure(coordinates(problem, w0, rows=False))
     if problem.l2:
         raise InputError(
-            f"Stochastic gradient descent with l2 > 0 needs a side of X of at most {_DECOMPOSED:,}, but X is "
-            f"{problem.n:,} x {problem.d:,}; leave l2 out or take fewer examples."
+            f"Stochastic gradient descent with l2 > 0 needs a side of X of at most {_DECOMPOSED:,}, and X in memory, "
+            f"but X is {problem.operator.kind} of {problem.n:,} x {problem.d:,}; leave l2 out or take fewer examples."
         )
     return _estimated(problem, seen)
 
 
 def _estimated(problem: LeastSquares, seen: Measure) -> Closure:
     """The largest singular values computed, the density of the others from Golub-Kahan runs of random signs."""
-    from scipy.sparse.linalg import svds
+    from scipy.sparse.linalg import LinearOperator, svds
 
-    X, n = problem.X, problem.n
+    operator, n = problem.operator, problem.n
+    X = LinearOperator(
+        operator.shape,
+        matvec=lambda v: operator.matvec(v.ravel()),  # SciPy also passes columns
+        rmatvec=lambda u: operator.rmatvec(u.ravel()),
+        dtype=np.float64,
+    )
     generator = np.random.default_rng(0)
     U, s, _ = svds(X, k=min(_DEFLATED, min(X.shape) - 1), v0=generator.standard_normal(min(X.shape)))
     nodes, counts = [s**2], [np.ones(len(s))]
     for _ in range(_PROBES):
         probe = generator.choice([-1.0, 1.0], size=n)
-        density = measure(X, probe - U @ (U.T @ probe), min(_PROBE_STEPS, seen.steps))
+        density = measure(operator, probe - U @ (U.T @ probe), min(_PROBE_STEPS, seen.steps))
         nodes.append(density.nodes)
         counts.append(density.weights / _PROBES)
     curvatures = 2 / n * np.concatenate([seen.nodes, *nodes])

@@ -67,8 +67,11 @@ def coordinates(problem: LeastSquares, w0: Array, *, rows: bool) -> Coordinates:
         problem: the least-squares problem; X becomes dense where it has at least as many rows as columns and `rows`.
         w0: the first weights, `(d,)`.
         rows: whether P is needed.
+
+    Raises:
+        InputError: X is a Dask array or an operator of too many entries to fetch.
     """
-    X, t, n = problem.X, problem.t, problem.n
+    X, t, n = problem.entries("the spectrum of X"), problem.t, problem.n
     U: Array | None = None
     if problem.d > n:
         U, s = _eigenvectors(gram(X))

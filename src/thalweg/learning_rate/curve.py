@@ -28,6 +28,7 @@ from thalweg.learning_rate.pictures import LIMIT, Course, course_figure, step_su
 from thalweg.learning_rate.spectrum import Spectrum, spectrum_of
 from thalweg.learning_rate.surface import PowerSums, best_rates, power_sums, scalar
 from thalweg.least_squares import LeastSquares
+from thalweg.operators import DOUBLE
 from thalweg.quadrature import Measure, measure
 from thalweg.report import Result, Table, counted
 
@@ -80,7 +81,7 @@ def rates(
     residual, shift = first_residual(problem, w0)
     if not residual.any():
         raise InputError("The first residual X w0 - t is zero: the loss is at its minimum and every rate is optimal.")
-    seen = measure(problem.X, residual, steps, shift=shift, progress=progress)
+    seen = measure(problem.operator, residual, steps, shift=shift, progress=progress)
     if not (seen.weights @ seen.nodes) > 0:
         raise InputError("The gradient at the start is zero: the loss is at its minimum and every rate is optimal.")
     return Rates(problem=problem, steps=steps, measure=seen, start=w0)
@@ -291,7 +292,7 @@ class Rates(Result):
 
         if not self.start.any():
             return path_from_zero(self.measure, self.n)
-        return path(self.problem, self.start, self.steps, np.empty((0, self.d)))[0]
+        return path(self.problem, self.start, self.steps, None)[0]
 
     def generalisation(self, X: ArrayLike, t: ArrayLike) -> Generalisation:
         """The loss on test data X, `(m, d)`, and t, `(m,)`: see `thalweg.learning_rate.generalisation.generalisation`.
@@ -359,7 +360,16 @@ class Rates(Result):
             f"Best constant learning rate, {counted(self.n, 'example')} x {counted(self.d, 'feature')}",
             ("steps", "best rate", "x stability limit", "loss", "loss at half the limit"),
             rows,
-            notes=(f"Loss before training {self.initial_loss:.6g}; stability limit 2/lambda_max = {limit:.6g}.",),
+            notes=(
+                f"Loss before training {self.initial_loss:.6g}; stability limit 2/lambda_max = {limit:.6g}.",
+                *([self._less_exact()] if self.problem.operator.epsilon > DOUBLE else []),
+            ),
+        )
+
+    def _less_exact(self) -> str:
+        return (
+            "X is multiplied in lower precision than float64 here, so that all of this is less exact: each product is "
+            f"off by about {self.problem.operator.epsilon:.1g} of itself."
         )
 
     def figure(self) -> go.Figure:

@@ -23,13 +23,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from thalweg.arrays import checked_matrix, checked_vector
+from thalweg.arrays import checked_vector
 from thalweg.errors import InputError
 from thalweg.learning_rate.curve import Rates
 from thalweg.learning_rate.minima import nearest_minima
 from thalweg.learning_rate.path import Path, path
 from thalweg.learning_rate.pictures import mark, step_surface_figure
 from thalweg.learning_rate.surface import scalar
+from thalweg.operators import checked_operator
 from thalweg.report import Result, Table
 
 if TYPE_CHECKING:
@@ -51,26 +52,26 @@ class Stop(NamedTuple):
     loss: float
 
 
-def generalisation(curve: Rates, X: ArrayLike, t: ArrayLike) -> Generalisation:
+def generalisation(curve: Rates, X: Any, t: ArrayLike) -> Generalisation:
     """The loss on test data for every learning rate and every number of steps up to `curve.steps`.
 
     The cost is that of one more gradient-descent run, with one product of the test data in each step.
 
     Args:
         curve: the answer for the training data.
-        X: the test examples as rows, `(m, d)`.
+        X: the test examples as rows, `(m, d)`, in any form that `LeastSquares` takes.
         t: their targets, `(m,)`.
 
     Raises:
         InputError: the test data are not finite, not numeric, empty, of different lengths, or not of d features.
     """
-    examples = checked_matrix(X, name="the test X")
+    examples = checked_operator(X, name="the test X")
     targets = checked_vector(t, name="the test t", length=examples.shape[0], per="row of the test X")
     problem = curve.problem
     if examples.shape[1] != problem.d:
         raise InputError(f"The test data have {examples.shape[1]} features, but the training data have {problem.d}.")
     way, changes = path(problem, curve.start, curve.steps, examples)
-    first = np.asarray(examples @ curve.start, dtype=np.float64) - targets
+    first = examples.matvec(curve.start) - targets
     moves = np.column_stack([first, changes]) / np.sqrt(len(targets))
     return Generalisation(curve=curve, m=len(targets), path=way, moves=_as_long(moves))
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from thalweg.learning_rate.curve import first_residual
 from thalweg.least_squares import LeastSquares
+from thalweg.operators import as_operator
 from thalweg.quadrature import Measure, bidiagonalise
 
 Array = NDArray[np.float64]
@@ -85,18 +86,20 @@ def path(problem: LeastSquares, start: Array, steps: int, examples: Any) -> tupl
         problem: the least-squares problem.
         start: the first weights, `(d,)`.
         steps: the number of steps, at least 1.
-        examples: rows whose predictions to follow, `(m, d)`: one product with them in each step.
+        examples: rows whose predictions to follow, `(m, d)`, an `Operator` or an array: one product with them in each
+            step; None for none.
 
     Returns:
         The path; and what times g the predictions for the examples change, `(m, k)`.
     """
     residual, shift = first_residual(problem, start)
+    followed = None if examples is None else as_operator(examples)
     diagonal, below, predicted, along_start = [], [], [], []
-    for step in bidiagonalise(problem.X, residual, shift):
+    for step in bidiagonalise(problem.operator, residual, shift):
         diagonal.append(step.diagonal)
         below.append(step.below)
         along_start.append(float(step.right @ start))
-        predicted.append(np.asarray(examples @ step.right, dtype=np.float64))
+        predicted.append(np.empty(0) if followed is None else followed.matvec(step.right))
         if len(diagonal) == steps:
             break
     k = len(diagonal)

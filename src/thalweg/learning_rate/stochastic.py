@@ -72,11 +72,12 @@ def stochastic(
 
     Raises:
         InputError: a batch size is not an integer, less than 1, or more than the examples there are to draw without
-            replacement; the closure cannot be used (see `thalweg.learning_rate.closure.closure`).
+            replacement; the closure cannot be used (see `thalweg.learning_rate.closure.closure`); the exact recursion
+            was asked for of a Dask array or an operator of too many entries to fetch.
     """
     problem, start = curve.problem, curve.start
     sizes = _checked_batch(_default_batches(problem.n) if batch is None else batch, problem.n, replacement)
-    if affordable(problem.n, problem.d) if exact is None else exact:
+    if problem.operator.has_entries and affordable(problem.n, problem.d) if exact is None else exact:
         at = coordinates(problem, start, rows=True)
         return StochasticRates(curve, sizes, replacement, guide=Closure(at), exactly=SecondMoment(at))
     return StochasticRates(curve, sizes, replacement, guide=closure(problem, start, curve.measure))
@@ -224,6 +225,9 @@ class StochasticRates(Result):
             step: the number of steps.
             count: how many runs for each batch size, with batches of their own.
             seed: of the batches.
+
+        Raises:
+            InputError: X is a Dask array or an operator of too many entries to fetch.
         """
         problem, generator = self.curve.problem, np.random.default_rng(seed)
         losses = np.empty((self.batch.size, count))
@@ -251,7 +255,12 @@ class StochasticRates(Result):
             )
         ]
         notes = [f"Batches are drawn {'with' if self.replacement else 'without'} replacement, afresh for every step."]
-        if not self.exact:
+        if not self.exact and not self.curve.problem.operator.has_entries:
+            notes.append(
+                "Approximate, and not checked by literal runs, because the rows of X cannot be fetched; the stability "
+                "limit is an estimate and too high where single examples stand out."
+            )
+        elif not self.exact:
             runs = np.atleast_2d(self._checks)
             columns += [f"mean of {runs.shape[-1]} literal runs", "its standard error"]
             for row, losses in zip(rows, runs.reshape(len(rows), -1), strict=True):
