@@ -11,7 +11,7 @@ so that T powers of every node follow from some `2 sqrt(T)` of them.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,11 +64,10 @@ def power_sums(curvatures: Array, coefficients: Array, rate: Array, power: NDArr
         # Powers relative to the largest never overflow; what underflows is lost beside that one.
         largest[part] = np.abs(base).max(axis=1, keepdims=True)
         relative = base / np.where(largest[part] > 0, largest[part], 1.0)
+        total[part] = chosen.sums(relative, c)
         if faint.any():
-            total[part], of_the_faint = chosen.sums(relative, [c, faint])
-            doubtful |= bool(np.any((of_the_faint > SHARE * total[part]) & (largest[part] > 1)))
-        else:
-            (total[part],) = chosen.sums(relative, [c])
+            grows = chosen.sums(relative, faint) > SHARE * total[part]
+            doubtful |= bool(np.any(grows & (largest[part] > 1)))
     with np.errstate(divide="ignore"):
         logarithm = np.log(np.abs(total)) + _times(distinct, largest)
     sign = np.where(power < 0, 0.0, np.sign(total)[:, position])
@@ -85,31 +84,28 @@ class _Split:
         small, self._small = np.unique(powers % width, return_inverse=True)
         self._parts = large.tolist(), small.tolist()
         self._pays = len(large) * len(small) <= _SPARE_PRODUCTS * len(powers)
-        self.held = len(large) + len(small) if self._pays else 1
+        self.held = len(large) + len(small) if self._pays else len(powers)
 
-    def sums(self, x: Array, coefficients: Sequence[Array]) -> list[Array]:
-        """`sum_k c_k x_k^power` for rows of x and all powers, `(rows, powers)`, for each c of `coefficients`."""
+    def sums(self, x: Array, c: Array) -> Array:
+        """`sum_k c_k x_k^power` for rows of x and all powers, `(rows, powers)`."""
         if not self._pays:
-            columns = [[terms @ c for c in coefficients] for terms in _ascending(x, self._powers)]
-            return [np.stack(of_one, axis=1) for of_one in zip(*columns, strict=True)]
-        large, small = (np.empty((len(part), *x.shape)) for part in self._parts)
-        for powers, held in zip(self._parts, (large, small), strict=True):
-            for place, terms in enumerate(_ascending(x, powers)):
-                held[place] = terms
+            return (_ascending(x, self._powers, np.ones_like(c)) @ c).T
+        large, small = _ascending(x, self._parts[0], c), _ascending(x, self._parts[1], np.ones_like(c))
         # For each row a product of (large powers, nodes) and (nodes, small powers), read where they lie.
-        small = small.transpose(1, 2, 0)
-        return [((large * c).transpose(1, 0, 2) @ small)[:, self._large, self._small] for c in coefficients]
+        return (large.transpose(1, 0, 2) @ small.transpose(1, 2, 0))[:, self._large, self._small]
 
 
-def _ascending(x: Array, powers: Sequence[int]) -> Iterator[Array]:
-    """Ascending powers of x, each from the one before."""
-    reached, terms, ahead = 0, np.ones_like(x), {0: np.ones_like(x)}
-    for power in powers:
+def _ascending(x: Array, powers: Sequence[int], times: Array) -> Array:
+    """Ascending powers of x times something, `(powers, *x.shape)`, each from the one before."""
+    held = np.empty((len(powers), *x.shape))
+    reached, terms = 0, np.broadcast_to(times, x.shape)
+    ahead = {0: np.ones_like(x)}
+    for place, power in enumerate(powers):
         gap = power - reached
         if gap not in ahead:
             ahead = {gap: _power(x, gap)}
-        terms, reached = terms * ahead[gap], power
-        yield terms
+        reached, terms = power, np.multiply(terms, ahead[gap], out=held[place])
+    return held
 
 
 def _power(x: Array, exponent: int) -> Array:
