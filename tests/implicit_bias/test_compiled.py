@@ -132,6 +132,19 @@ def test_what_is_known_by_name_is_what_optax_calls_so():
         np.testing.assert_allclose(our.w, their.w, rtol=1e-9, atol=1e-9, err_msg=our.optimizer.name)
 
 
+def test_float32_runs_are_the_literal_ones_up_to_its_rounding():
+    problem = tw.LeastSquares(PROBLEM.X, PROBLEM.t, l2=0.1)
+    runs = [*(prepared(problem, name) for name in names()), prepared(problem, "momentum", batch=3)]
+    for compiled in run_together(problem, runs, steps=30, precision="float32"):
+        literal = run(problem, compiled.optimizer, steps=30, precision="float32")
+        double = run(problem, compiled.optimizer, steps=30)
+        assert literal.precision == "float32"
+        assert np.array_equal(literal.w, literal.w.astype(np.float32))
+        assert not np.array_equal(literal.w, double.w)
+        for other in (compiled.w, double.w):
+            np.testing.assert_allclose(literal.w, other, rtol=0, atol=1e-4, err_msg=compiled.optimizer.name)
+
+
 def test_float32_runs_are_in_single_precision_and_leave_jax_alone():
     found = next(run_together(PROBLEM, [prepared(PROBLEM, "gd")], precision="float32"))
     assert np.array_equal(found.w, found.w.astype(np.float32))

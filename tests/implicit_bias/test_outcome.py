@@ -9,6 +9,7 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from thalweg.implicit_bias.compiled import run_together
 from thalweg.implicit_bias.outcome import Verdict, judged
 from thalweg.implicit_bias.trajectories import prepared, run
 from thalweg.least_squares import LeastSquares
@@ -72,8 +73,10 @@ def test_every_verdict_is_tested_above():
     assert {case[3] for case in cases} == set(Verdict)
 
 
-def test_the_numbers_are_those_of_their_definitions():
-    w0 = np.array([0.3, -1.0, 2.0])
+@pytest.mark.parametrize("w0", [(0.3, -1.0, 2.0), (-98.9, 40.7, 40.2)])
+def test_the_numbers_are_those_of_their_definitions(w0):
+    """From a start whose way is longer than it, and from one on whose length rounding depends more."""
+    w0 = np.array(w0)
     result = outcome(WIDE, "adagrad", start=w0)
     nearest = w0 + np.linalg.pinv(WIDE.X) @ (WIDE.t - WIDE.X @ w0)
     way = result.w - w0
@@ -83,7 +86,8 @@ def test_the_numbers_are_those_of_their_definitions():
     assert result.distance_to_nearest == pytest.approx(np.linalg.norm(result.w - nearest))
     least = np.linalg.pinv(WIDE.X) @ WIDE.t
     assert result.distance_to_minimum_norm == pytest.approx(np.linalg.norm(result.w - least))
-    assert result.row_space_ratio == pytest.approx(abs(outside) / (np.linalg.norm(way) * EPS * 3))
+    longest = max(np.linalg.norm(way), np.linalg.norm(w0))
+    assert result.row_space_ratio == pytest.approx(abs(outside) / (longest * EPS * 3))
 
 
 def test_a_diverged_run_has_no_numbers_but_its_stability_limit():
@@ -166,6 +170,25 @@ def test_errors_carried_along_by_a_lasting_residual_are_not_taken_for_leaving(na
     outside = problem.row_space_distance(result.w) / np.linalg.norm(result.w)
     assert outside > 30 * 10 * EPS, "too easy a case: even the plain ratio is below 30"
     assert result.row_space_ratio < 30
+
+
+@pytest.mark.parametrize("name", ["gd", "momentum"])
+@pytest.mark.parametrize(("precision", "steps"), [("float64", 100_000), ("float32", 2000)])
+def test_the_drift_of_slow_runs_is_not_taken_for_leaving(name, precision, steps):
+    """Slow runs round their weights the same way for long; from (5, 5) momentum gets 40 units of rounding away."""
+    problem = LeastSquares([[1.0, 2.0]], [3.0])
+    optimizer = prepared(problem, name, rate=10 * problem.stability_rate / steps)
+    (trajectory,) = run_together(problem, [optimizer], steps=steps, start=[5.0, 5.0], precision=precision)
+    result = judged(problem, trajectory)
+    assert result.verdict == "nearest solution to the start"
+    assert result.row_space_ratio < 30
+
+
+def test_a_way_much_shorter_than_the_start_is_judged_by_the_rounding_of_the_start():
+    problem = LeastSquares([[3.0, -1.0, 2.0]], [4.0])
+    beside = [1000 + 1e-7, 2e-7 - 1, -1498.5]  # the plane of solutions
+    assert outcome(problem, "gd", start=beside).verdict == "nearest solution to the start"
+    assert outcome(problem, "adam", start=beside).verdict == "left the row space"
 
 
 def test_settings_name_everything_a_run_depends_on():

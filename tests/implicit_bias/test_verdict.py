@@ -202,6 +202,16 @@ def test_tables_show_what_the_outcomes_hold(tmp_path):
             "sgd: no weights fit every example, so small batches at a constant rate keep moving.",
         ),
         (
+            ONE_EXAMPLE,
+            {"optimizers": ["gd"], "rate": 1e-6, "precision": "float32", "start": [900.0, 900.0], "steps": 50},
+            "gd: not converged after 50 steps; allow more.",
+        ),
+        (
+            ONE_EXAMPLE,
+            {"optimizers": ["gd"], "rate": 1e-9, "precision": "float32", "start": [900.0, 900.0]},
+            "gd: stands still after 10 steps: its steps have fallen below the rounding of float32; raise its rate.",
+        ),
+        (
             tw.LeastSquares([[1.0, -1.0]], [3.0]),
             {"optimizers": ["adagrad"]},
             "adagrad: scales every coordinate, but stays in the row space here (exception of fact F1.6).",

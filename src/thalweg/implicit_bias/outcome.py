@@ -39,11 +39,11 @@ class Outcome:
     Attributes:
         trajectory: the run.
         verdict: where it ended.
-        row_space_ratio: the distance of `w - w0` from the row space of X, divided by its norm, the machine epsilon (of
-            X or of the run, whichever is larger) and the larger of n and d: below 30 there is nothing but rounding in
-            it, as in LAPACK's test `dqrt14`. Where no weights fit every example, what rounding in X can have moved over
-            the run counts with the norm. None where X has rank d and the row space is everything, and where nothing
-            moved or all diverged.
+        row_space_ratio: the distance of `w - w0` from the row space of X, divided by the norm of `w - w0` or of w0,
+            whichever is larger, the machine epsilon (of X or of the run, whichever is larger) and the larger of n and
+            d: below 30 there is nothing but rounding in it, as in LAPACK's test `dqrt14`. What rounding can have moved
+            over a long run counts with the norm. None where X has rank d and the row space is everything, and where
+            nothing moved or all diverged.
         norm_ratio: `||w - w0||` divided by that of the nearest minimiser: 1 is the shortest way. None where the
             start is a minimiser, or the run diverged.
         distance_to_nearest: `||w - w_nearest||` from the minimiser nearest to the start; None where it diverged.
@@ -101,13 +101,14 @@ def judged(problem: LeastSquares, trajectory: Trajectory) -> Outcome:
     nearest = problem.nearest_solution(w0)
     moved = float(np.linalg.norm(w - w0))
     needed = float(np.linalg.norm(nearest - w0))
+    size, longest = max(problem.n, problem.d), max(moved, float(np.linalg.norm(w0)))
     ratio = None
     if moved > 0 and not has_one_minimiser(problem):
         eps = max(precision(problem), trajectory.eps)
-        rounding = eps * max(problem.n, problem.d) * (moved + _moved_by_rounding(problem, trajectory))
-        ratio = problem.row_space_distance(w - w0) / rounding
+        scale = longest + _drift(problem, trajectory) + _moved_by_rounding(problem, trajectory)
+        ratio = float(problem.row_space_distance(w - w0) / (eps * size * scale))
     left_to_go = float(np.linalg.norm(problem.nearest_solution(w) - w))
-    converged = left_to_go <= math.sqrt(trajectory.eps) * max(moved, needed)
+    converged = left_to_go <= max(math.sqrt(trajectory.eps) * max(moved, needed), trajectory.eps * size * longest)
     return Outcome(
         trajectory=trajectory,
         verdict=_verdict(problem, trajectory, converged, ratio),
@@ -127,6 +128,19 @@ def _reached(problem: LeastSquares, trajectory: Trajectory) -> ClosedForm | None
     near = math.sqrt(trajectory.eps) * float(np.linalg.norm(w - w0))
     reached = (known for known in known_limits(problem, w0) if float(np.linalg.norm(w - known.w)) <= near)
     return next(reached, None)
+
+
+def _drift(problem: LeastSquares, trajectory: Trajectory) -> float:
+    """What the rounding of the weights can have added up to over a run, as a length that counts with the way.
+
+    Every step rounds each weight by up to half a unit, often the same way for long, so that slow runs drift. The length
+    is such that a drift of half a unit of the longest weights in every step makes a ratio of 30. Rules that scale
+    coordinates go further in a few steps than a run drifts, so none is counted for them.
+    """
+    if trajectory.optimizer.rule.keeps_row_space is False:
+        return 0.0
+    longest = max(float(np.linalg.norm(w)) for w in (trajectory.w0, trajectory.w))
+    return trajectory.steps * longest / (2 * _INSIDE * max(problem.n, problem.d))
 
 
 def _moved_by_rounding(problem: LeastSquares, trajectory: Trajectory) -> float:

@@ -1,4 +1,4 @@
-"""Literal runs: each optimizer as its update rule, one step after the other, in float64.
+"""Literal runs: each optimizer as its update rule, one step after the other, in NumPy.
 
 A `Rule` turns a gradient into a direction; an `Optimizer` is a rule with the rate, the batches and the schedule it is
 run with; `run` runs it. Nothing is compiled or fused, so that what a run shows is what the formula does.
@@ -247,6 +247,7 @@ def run(
     steps: int = 20_000,
     start: ArrayLike | None = None,
     seed: int = 0,
+    precision: Precision = "float64",
     progress: Callable[[int], None] | None = None,
 ) -> Trajectory:
     """Run an optimizer until what is left of the residual is rounding, or the budget of steps ends.
@@ -257,13 +258,16 @@ def run(
         steps: the budget, at least 1.
         start: the first weights, `(d,)`; zeros for None.
         seed: of the random batches.
+        precision: of weights, data and state; the losses on the way are float64.
         progress: called with the number of steps done, from time to time.
     """
     assert optimizer.rate is not None, "an optimizer is prepared before it is run"
     rule, decay = optimizer.rule, optimizer.final_rate ** (1 / steps)
-    settled = Settled(problem, optimizer)
+    settled = Settled(problem, optimizer, float(np.finfo(precision).eps))
     w0 = problem.start(start)
-    w, state = w0.copy(), rule.begin(problem.d)
+    # Numbers of Python take on the precision of the arrays that they are multiplied by.
+    w, state = w0.astype(precision), tuple(np.asarray(part, precision) for part in rule.begin(problem.d))
+    gradient = problem.gradient if precision == "float64" else _single_gradient(problem)
     drawn = batches(problem.n, optimizer, np.random.default_rng(seed))
     check_every = 1 if optimizer.batch is None else -(-problem.n // optimizer.batch)
     notes: list[tuple[int, float, Vector]] = []
@@ -272,32 +276,45 @@ def run(
     overflown = False
     with np.errstate(over="ignore", invalid="ignore"):
         while True:
+            at = w.astype(np.float64, copy=False)
             if step % check_every == 0:
-                residual = problem.residual(w)
+                residual = problem.residual(at)
                 overflown = not math.isfinite(residual @ residual)
-                if overflown or settled(w, residual):
+                if overflown or settled(at, residual):
                     ended = "overflow" if overflown else "settled"
             last = ended != "budget" or step == steps
             if last or not notes or step - notes[-1][0] >= step / 100:
-                notes.append((step, math.inf if overflown else problem.loss(w), w))
+                notes.append((step, math.inf if overflown else problem.loss(at), at))
                 if progress is not None:
                     progress(step)
             if last:
                 break
-            direction, state = rule.direction_at(w, problem.gradient(w, next(drawn)), state)
-            w = w - optimizer.rate * decay**step * direction
+            direction, state = rule.direction_at(w, gradient(w, next(drawn)), state)
+            w = (w - float(optimizer.rate) * decay**step * direction).astype(precision, copy=False)
             step += 1
     return Trajectory(
         optimizer=optimizer,
         seed=None if optimizer.batch is None else seed,
         w0=w0,
-        w=w,
+        w=at,
         steps=step,
         ended=ended,
         loss_steps=np.array([note[0] for note in notes]),
         losses=np.array([note[1] for note in notes]),
         path=np.array([note[2] for note in notes]) if problem.d == 2 else None,
+        precision=precision,
     )
+
+
+def _single_gradient(problem: LeastSquares) -> Callable[[Any, NDArray[np.intp] | None], Any]:
+    """The gradient of a problem in float32 throughout, as `LeastSquares.gradient` is in float64."""
+    X, t = problem.X.astype(np.float32), problem.t.astype(np.float32)
+
+    def gradient(w: Any, rows: NDArray[np.intp] | None) -> Any:
+        X_B, t_B = (X, t) if rows is None else (X[rows], t[rows])
+        return X_B.T @ (X_B @ w - t_B) * (2 / len(t_B)) + 2 * problem.l2 * w
+
+    return gradient
 
 
 def drawn_batches(

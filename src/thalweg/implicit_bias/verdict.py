@@ -59,8 +59,8 @@ def limits(
 
     For a consistent X w = t, gradient descent and its kin stay in w0 + the row space of X, and so end at the solution
     nearest to w0, `w0 + X^+ (t - X w0)`; methods that scale coordinates by their own history leave it and end at
-    another (facts F1.1 to F1.6). Little work is done literally, one step after the other in NumPy; much of it, Optax
-    transformations and float32 go through one loop that JAX compiles, with the same results up to rounding.
+    another (facts F1.1 to F1.6). Little work is done literally, one step after the other in NumPy; much of it, and
+    Optax transformations, go through one loop that JAX compiles, with the same results up to rounding.
 
     Args:
         problem: what to minimise.
@@ -138,10 +138,8 @@ def outcomes(
         prepared(problem, one, start=start, rate=rate, batch=batch, momentum=momentum) for one in _asked(chosen, batch)
     ]
     runs = [(one, seed + k) for one in ready for k in range(seeds if one.batch is not None else 1)]
-    if precision == "float32" or any(isinstance(one.rule, OptaxTransformation) for one in ready):
-        compiles = True
-    else:
-        compiles = steps * sum(_literal_seconds(problem, one) for one, _ in runs) > _PATIENCE
+    compiles = any(isinstance(one.rule, OptaxTransformation) for one in ready)
+    compiles = compiles or steps * sum(_literal_seconds(problem, one) for one, _ in runs) > _PATIENCE
 
     if compiles:
         from thalweg.implicit_bias.compiled import run_together
@@ -167,7 +165,8 @@ def outcomes(
             if progress is not None:
                 progress((before + step / steps) / len(runs))
 
-        yield judged(problem, run(problem, optimizer, steps=steps, start=start, seed=its_seed, progress=report))
+        literal = run(problem, optimizer, steps=steps, start=start, seed=its_seed, precision=precision, progress=report)
+        yield judged(problem, literal)
         report(steps)
 
 
@@ -337,6 +336,9 @@ class Limits(Result):
         elif outcome.verdict in (Verdict.STILL_INSIDE, Verdict.STILL_OUTSIDE, Verdict.NOT_CONVERGED):
             if optimizer.batch is not None and not interpolates(self.problem):
                 yield f"{outcome.name}: no weights fit every example, so small batches at a constant rate keep moving."
+            elif outcome.trajectory.ended == "settled":
+                reason = f"its steps have fallen below the rounding of {outcome.trajectory.precision}; raise its rate"
+                yield f"{outcome.name}: stands still after {outcome.trajectory.steps:,} steps: {reason}."
             else:
                 yield f"{outcome.name}: not converged after {outcome.trajectory.steps:,} steps; allow more."
         stayed = outcome.verdict in (Verdict.MINIMUM_NORM, Verdict.NEAREST)
