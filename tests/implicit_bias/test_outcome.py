@@ -172,10 +172,9 @@ def test_errors_carried_along_by_a_lasting_residual_are_not_taken_for_leaving(na
     assert result.row_space_ratio < 30
 
 
-@pytest.mark.parametrize("name", ["gd", "momentum"])
-@pytest.mark.parametrize(("precision", "steps"), [("float64", 100_000), ("float32", 2000)])
+@pytest.mark.parametrize(("name", "precision", "steps"), [("momentum", "float64", 500_000), ("gd", "float32", 20_000)])
 def test_the_drift_of_slow_runs_is_not_taken_for_leaving(name, precision, steps):
-    """Slow runs round their weights the same way for long; from (5, 5) momentum gets 40 units of rounding away."""
+    """Slow runs round their weights the same way for long: these get 138 and 58 units of rounding away."""
     problem = LeastSquares([[1.0, 2.0]], [3.0])
     optimizer = prepared(problem, name, rate=10 * problem.stability_rate / steps)
     (trajectory,) = run_together(problem, [optimizer], steps=steps, start=[5.0, 5.0], precision=precision)
