@@ -25,7 +25,7 @@ FAINT = 1e-26  # a share of the squared residual below this is rounding as much 
 SHARE = 1e-9  # how much of a loss may grow from such a share before we say so
 
 _MOST_NEWTON_STEPS = 200
-_TOGETHER = 1 << 17  # powers of nodes held in one go, so that they stay in the cache
+_TOGETHER = 1 << 16  # powers of nodes held in one go, so that they stay in the cache
 _SPARE_PRODUCTS = 4  # how many times the sums asked for a product of matrices may hold
 _NEWTON_ENTRIES = 1 << 20  # (step, node) pairs looked at in one go
 
@@ -47,7 +47,7 @@ class PowerSums(NamedTuple):
 def power_sums(curvatures: Array, coefficients: Array, rate: Array, power: NDArray[np.int64]) -> PowerSums:
     """`sum_k coefficients_k (1 - rate h_k)^power` for all of `rate`, `(r,)`, and `power`, `(p,)`; never overflows.
 
-    Negative powers stand for terms that a derivative has brought to zero and give zero.
+    The curvatures ascend. Negative powers stand for terms that a derivative has brought to zero and give zero.
     """
     used = coefficients > 0
     h, c = curvatures[used], coefficients[used]
@@ -55,19 +55,22 @@ def power_sums(curvatures: Array, coefficients: Array, rate: Array, power: NDArr
     chosen = _Split(distinct)
     total = np.empty((rate.size, distinct.size))
     largest = np.empty((rate.size, 1))
-    faint = np.where(c < FAINT * c.sum(), c, 0.0)
+    faint = c < FAINT * c.sum()
     doubtful = False
     together = max(1, _TOGETHER // (len(h) * chosen.held))
     for first in range(0, rate.size, together):
         part = slice(first, first + together)
-        base = 1 - rate[part, None] * h
+        relative = rate[part, None] * h
+        np.subtract(1.0, relative, out=relative)
+        # A linear function of h, and h ascends: the largest magnitude is at an end.
+        largest[part] = np.maximum(np.abs(relative[:, :1]), np.abs(relative[:, -1:]))
         # Powers relative to the largest never overflow; what underflows is lost beside that one.
-        largest[part] = np.abs(base).max(axis=1, keepdims=True)
-        relative = base / np.where(largest[part] > 0, largest[part], 1.0)
+        relative /= np.where(largest[part] > 0, largest[part], 1.0)
         total[part] = chosen.sums(relative, c)
-        if faint.any():
-            grows = chosen.sums(relative, faint) > SHARE * total[part]
-            doubtful |= bool(np.any(grows & (largest[part] > 1)))
+        grows = largest[part, 0] > 1
+        if faint.any() and grows.any():
+            of_the_faint = chosen.sums(relative[np.ix_(grows, faint)], c[faint])
+            doubtful |= bool(np.any(of_the_faint > SHARE * total[part][grows]))
     with np.errstate(divide="ignore"):
         logarithm = np.log(np.abs(total)) + _times(distinct, largest)
     sign = np.where(power < 0, 0.0, np.sign(total)[:, position])
@@ -75,36 +78,52 @@ def power_sums(curvatures: Array, coefficients: Array, rate: Array, power: NDArr
 
 
 class _Split:
-    """Ascending distinct powers as sums of few large and few small ones, where that is less work."""
+    """Ascending distinct powers as sums of a large and a small one, where few of each make them all."""
 
     def __init__(self, powers: NDArray[np.int64]) -> None:
         self._powers = powers.tolist()
-        width = 2 * max(1, math.isqrt(max(self._powers, default=0)) // 2)  # even, as the powers of losses are
-        large, self._large = np.unique(powers - powers % width, return_inverse=True)
-        small, self._small = np.unique(powers % width, return_inverse=True)
-        self._parts = large.tolist(), small.tolist()
-        self._pays = len(large) * len(small) <= _SPARE_PRODUCTS * len(powers)
-        self.held = len(large) + len(small) if self._pays else len(powers)
+        highest = max(self._powers, default=0)
+        self._unit = math.gcd(*self._powers) or 1  # 2 where the powers are those of losses
+        self._small = max(1, math.isqrt(highest // self._unit))
+        self._width = self._small * self._unit
+        self._large = highest // self._width + 1
+        self._place = powers // self._width, powers % self._width // self._unit
+        self._pays = self._large * self._small <= _SPARE_PRODUCTS * len(powers)
+        self.held = self._large + self._small if self._pays else len(powers)
 
     def sums(self, x: Array, c: Array) -> Array:
         """`sum_k c_k x_k^power` for rows of x and all powers, `(rows, powers)`."""
+        ones = np.ones_like(c)
         if not self._pays:
-            return (_ascending(x, self._powers, np.ones_like(c)) @ c).T
-        large, small = _ascending(x, self._parts[0], c), _ascending(x, self._parts[1], np.ones_like(c))
+            return (_ascending(x, self._powers) @ c).T
+        unit = _power(x, self._unit)
+        large, small = _geometric(_power(unit, self._small), self._large, c), _geometric(unit, self._small, ones)
         # For each row a product of (large powers, nodes) and (nodes, small powers), read where they lie.
-        return (large.transpose(1, 0, 2) @ small.transpose(1, 2, 0))[:, self._large, self._small]
+        return (large.transpose(1, 0, 2) @ small.transpose(1, 2, 0))[:, *self._place]
 
 
-def _ascending(x: Array, powers: Sequence[int], times: Array) -> Array:
-    """Ascending powers of x times something, `(powers, *x.shape)`, each from the one before."""
+def _geometric(x: Array, count: int, first: Array) -> Array:
+    """`first x^k` for k = 0 .. count - 1, `(count, *x.shape)`, by doubling how many there are."""
+    held = np.empty((count, *x.shape))
+    held[0] = first
+    done = 1
+    while done < count:
+        more = min(done, count - done)
+        np.multiply(held[:more], x, out=held[done : done + more])
+        done += more
+        if done < count:
+            x = x * x
+    return held
+
+
+def _ascending(x: Array, powers: Sequence[int]) -> Array:
+    """Ascending powers of x, `(powers, *x.shape)`, each from the one before."""
     held = np.empty((len(powers), *x.shape))
-    reached, terms = 0, np.broadcast_to(times, x.shape)
-    ahead = {0: np.ones_like(x)}
+    reached, terms = 0, np.ones_like(x)
     for place, power in enumerate(powers):
-        gap = power - reached
-        if gap not in ahead:
-            ahead = {gap: _power(x, gap)}
-        reached, terms = power, np.multiply(terms, ahead[gap], out=held[place])
+        if power > reached:
+            terms = terms * _power(x, power - reached)
+        reached, held[place] = power, terms
     return held
 
 
