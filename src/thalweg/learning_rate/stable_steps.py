@@ -39,6 +39,7 @@ _WIDTHS = 8
 _CLOUD = np.polynomial.legendre.leggauss(7)  # so many roots can meet at one node: enough for 50 steps
 _SHARES = (1e-6, 1e-2)  # of the whole loss, spread over all nodes
 _NEAR = 1.001  # times the ideal loss is near enough to stop looking
+_UNLUCKY = 5.0  # times its standard deviation: how large rounding may turn out without the loss passing the cap
 
 
 class Conditions(NamedTuple):
@@ -66,6 +67,7 @@ class Plan(NamedTuple):
         rates: `(T,)`.
         momenta: `(T,)`, zeros for plain gradient descent.
         losses: `(T + 1,)`, the predicted loss before the first and after every step.
+        highest: the largest loss on the way where rounding turns out unluckily.
         left: `(m,)`, the loss left along each node of the spectrum after the last step.
         how: how they were chosen, in words.
     """
@@ -73,6 +75,7 @@ class Plan(NamedTuple):
     rates: Array
     momenta: Array
     losses: Array
+    highest: float
     left: Array
     how: str
 
@@ -118,6 +121,7 @@ def _in_blocks(spectrum: Spectrum, steps: int, length: int, conditions: Conditio
         rates=np.concatenate([part.rates for part in parts]),
         momenta=np.concatenate([part.momenta for part in parts]),
         losses=np.concatenate([parts[0].losses[:1], *(part.losses[1:] for part in parts)]),
+        highest=max(part.highest for part in parts),
         left=parts[-1].left,
         how=f"{kind}{several}; {clouds}",
     )
@@ -146,7 +150,7 @@ def _block(spectrum: Spectrum, steps: int, conditions: Conditions) -> tuple[Plan
             rates, momenta = 1 / _ordered(np.resize(roots, steps), clouds, conditions.rounding), np.zeros(steps)
         # Where fewer steps see all there is they are taken again; a momentum of zero makes that a new start.
         plan = simulate(spectrum, np.resize(rates, steps), np.resize(momenta, steps), conditions)
-        if not plan.losses.max() <= conditions.peak:  # a run that overflowed to NaN is not within the cap either
+        if not plan.highest <= conditions.peak:  # a run that overflowed to NaN is not within the cap either
             continue
         if best is None or plan.losses[-1] < best[0].losses[-1]:
             best = plan, width
@@ -248,6 +252,7 @@ def simulate(spectrum: Spectrum, rates: Array, momenta: Array, conditions: Condi
     before = now
     alpha = beta = gamma = np.zeros_like(now)
     left, losses = spectrum.losses, [float(spectrum.losses.sum())]
+    unlucky = losses[:]
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for rate, momentum in zip(rates, momenta, strict=True):
             factor = 1 - rate * h + momentum
@@ -260,9 +265,11 @@ def simulate(spectrum: Spectrum, rates: Array, momenta: Array, conditions: Condi
             spread = np.hypot(beta, gamma)
             inherited = np.where(spread > 0, momentum * alpha / spread, 0.0)
             alpha, beta, gamma = spread, factor * spread - inherited * beta, np.hypot(inherited * gamma, noise)
-            left = now**2 + beta**2 + gamma**2
+            scatter = beta**2 + gamma**2
+            left = now**2 + scatter
             losses.append(float(left.sum()))
-    return Plan(rates, momenta, np.array(losses), left, how="as given")
+            unlucky.append(losses[-1] + (_UNLUCKY**2 - 1) * float(scatter.sum()))
+    return Plan(rates, momenta, np.array(losses), float(np.max(unlucky)), left, how="as given")
 
 
 def lsqr_losses(spectrum: Spectrum, steps: int) -> Array:
