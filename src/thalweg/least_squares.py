@@ -22,6 +22,8 @@ from thalweg.quadrature import largest_singular_value
 
 Vector = NDArray[np.float64]
 
+_LARGEST_L2 = 1e140
+
 
 class _Factors(NamedTuple):
     """A singular value decomposition cut off at the numerical rank r: U (n x r), s (r), Vt (r x d)."""
@@ -57,6 +59,8 @@ class LeastSquares:
         operator = checked_operator(X, name="X")
         if not (isinstance(l2, int | float | np.number) and np.isfinite(l2) and l2 >= 0):
             raise InputError(f"l2 must be a finite number of at least 0, but it is {l2!r}.")
+        if l2 > _LARGEST_L2:
+            raise InputError(f"l2 must be at most {_LARGEST_L2:g}, which float64 can still square, but it is {l2:g}.")
         object.__setattr__(self, "operator", operator)
         object.__setattr__(self, "X", operator.X)
         object.__setattr__(self, "t", checked_vector(t, name="t", length=operator.shape[0], per="row of X"))

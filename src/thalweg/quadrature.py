@@ -55,7 +55,13 @@ class Step(NamedTuple):
 
 
 def measure(
-    X: Any, residual: Vector, steps: int, *, shift: float = 0.0, progress: Callable[[int], None] | None = None
+    X: Any,
+    residual: Vector,
+    steps: int,
+    *,
+    shift: float = 0.0,
+    progress: Callable[[int], None] | None = None,
+    keep_interrupted: bool = False,
 ) -> Measure:
     """The measure that is exact for `steps` steps of gradient descent, by `steps` products with X and X^T.
 
@@ -65,17 +71,25 @@ def measure(
         steps: the number of steps, at least 1.
         shift: c >= 0 stands for X with `c I` appended below, which is how a ridge term enters.
         progress: called with the number of steps done after each.
+        keep_interrupted: whether Ctrl-C, once a step is done, ends the run with the measure of the steps done.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed, and nothing done was to be kept.
     """
-    diagonal: list[float] = []
-    below: list[float] = []
-    for step in bidiagonalise(X, residual, shift):
-        diagonal.append(step.diagonal)
-        below.append(step.below)
-        if progress is not None:
-            progress(len(diagonal))
-        if len(diagonal) == steps:
-            break
-    exhausted = len(diagonal) < steps or below[-1] == 0
+    done: list[tuple[float, float]] = []
+    try:
+        for step in bidiagonalise(X, residual, shift):
+            done.append((step.diagonal, step.below))
+            if progress is not None:
+                progress(len(done))
+            if len(done) == steps:
+                break
+        exhausted = len(done) < steps or done[-1][1] == 0
+    except KeyboardInterrupt:
+        if not (keep_interrupted and done):
+            raise
+        steps, exhausted = len(done), False
+    diagonal, below = [first for first, _ in done], [second for _, second in done]
     nodes, weights = _quadrature(diagonal, below, float(residual @ residual))
     return Measure(nodes, weights, steps, exhausted)
 

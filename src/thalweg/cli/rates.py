@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -15,6 +16,14 @@ def rates(
     ],
     target: Annotated[str | None, typer.Option(help="The target column of a file: its name or index.")] = None,
     steps: Annotated[int, typer.Option(metavar="T", help="The largest number of steps asked about.")] = 100,
+    rates: Annotated[
+        str | None,
+        typer.Option(metavar="LO:HI:N", help="Also the losses at N learning rates from LO to HI, as in 0.001:1:50."),
+    ] = None,
+    test: Annotated[
+        str | None,
+        typer.Option(metavar="DATA", help="Test examples, as DATA: also their loss, and when to stop early."),
+    ] = None,
     l2: Annotated[float, typer.Option(help="The weight of the squared norm in the loss (lambda).")] = 0.0,
     schedule: Annotated[
         bool, typer.Option("--schedule", help="Also print the best learning rate for each step.")
@@ -33,25 +42,42 @@ def rates(
 ) -> None:
     """The best constant learning rate for every number of steps, and the best schedule, from one run over the data.
 
-    JSON and saved files always hold the schedule too.
+    JSON and saved files always hold the schedule too. Ctrl-C ends the run early, with the answer for the steps done.
 
     thalweg rates digits --steps 50 --schedule --momentum nesterov --batch 16
     thalweg rates measurements.csv --target weight --json
+    thalweg rates diabetes --rates 0.001:1:50 --test held_out.csv
     thalweg rates "1 2 = 3; 0 1 = 2"
     """
     check_save(save)
     import thalweg as tw
+    from thalweg.learning_rate.grid import spaced
     from thalweg.report import Result, Together
 
+    grid = None if rates is None else spaced(rates)
     source = tw.load(data, target=target)
     problem = tw.LeastSquares(source.X, source.t, l2)
-    with progress_bar("steps", steps) as advance:
-        answer = tw.rates(problem, steps, progress=advance)
-    parts: list[tuple[str, Result]] = [("", answer)]
-    if schedule or json or save:
-        parts.append(("", answer.schedule_details(peak=peak)))
-    if momentum is not None:
-        parts.append(("momentum", answer.momentum(momentum)))
-    if batch is not None:
-        parts.append(("sgd", answer.sgd(batch)))
-    show(Together(tuple(parts)), json=json, save=save)
+    tried = None if test is None else tw.load(test, target=target)
+    try:
+        with progress_bar("steps", steps) as advance:
+            answer = tw.rates(problem, steps, progress=advance, keep_interrupted=True)
+        interrupted = answer.steps < steps
+        if interrupted:
+            print(f"Interrupted after {answer.steps:,} of {steps:,} steps; the answer is for these.", file=sys.stderr)
+        parts: list[tuple[str, Result]] = [("", answer)]
+        if grid is not None:
+            parts.append(("grid", answer.on_grid(grid)))
+        if schedule or json or save:
+            parts.append(("", answer.schedule_details(peak=peak)))
+        if momentum is not None:
+            parts.append(("momentum", answer.momentum(momentum)))
+        if batch is not None:
+            parts.append(("sgd", answer.sgd(batch)))
+        if tried is not None:
+            parts.append(("test", answer.generalisation(tried.X, tried.t)))
+        show(Together(tuple(parts)), json=json, save=save)
+    except KeyboardInterrupt:
+        print("Interrupted before there was an answer; fewer --steps take less time.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    if interrupted:
+        raise typer.Exit(130)

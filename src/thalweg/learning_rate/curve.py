@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from thalweg.learning_rate.generalisation import Generalisation
+    from thalweg.learning_rate.grid import RateGrid
     from thalweg.learning_rate.momentum import MomentumRates
     from thalweg.learning_rate.path import Path
     from thalweg.learning_rate.schedule import Schedule
@@ -46,6 +47,7 @@ Array = NDArray[np.float64]
 MOST_STEPS = 10_000  # finding the nodes of a run takes memory as the square, time as the cube of its steps
 _SHOWN_STEPS = 300  # pictures of longer runs leave steps out
 _SHOWN_RATES = 200  # the resolution of the surface's picture
+_SMALLEST_SQUARE = 1e-280  # of the first residual: its parts, far smaller than it, must have squares too
 _DOUBT = (
     "Above the stability limit a loss here grows from a direction in which the residual is too small to know to all "
     "digits; a literal run may differ."
@@ -58,6 +60,7 @@ def rates(
     *,
     start: ArrayLike | None = None,
     progress: Callable[[int], None] | None = None,
+    keep_interrupted: bool = False,
 ) -> Rates:
     """The exact loss of gradient descent for every learning rate and every number of steps up to `steps`.
 
@@ -68,6 +71,8 @@ def rates(
         steps: the largest number of steps T asked about, at least 1.
         start: the first weights w0, `(d,)`; zeros by default.
         progress: called with the number of products done, 1 to `steps`.
+        keep_interrupted: whether Ctrl-C, once a step is done, ends the run early with the answer for the steps done,
+            which `Rates.steps` counts, instead of a KeyboardInterrupt.
 
     Raises:
         InputError: steps is not a whole number from 1 to 10,000; start is not finite or not of length d; the start is
@@ -81,10 +86,15 @@ def rates(
     residual, shift = first_residual(problem, w0)
     if not residual.any():
         raise InputError("The first residual X w0 - t is zero: the loss is at its minimum and every rate is optimal.")
-    seen = measure(problem.operator, residual, steps, shift=shift, progress=progress)
+    if not residual @ residual > _SMALLEST_SQUARE:
+        raise InputError(
+            f"The first residual X w0 - t holds nothing larger than {np.abs(residual).max():g}, whose square is lost "
+            "in float64; rescale t."
+        )
+    seen = measure(problem.operator, residual, steps, shift=shift, progress=progress, keep_interrupted=keep_interrupted)
     if not (seen.weights @ seen.nodes) > 0:
         raise InputError("The gradient at the start is zero: the loss is at its minimum and every rate is optimal.")
-    return Rates(problem=problem, steps=steps, measure=seen, start=w0)
+    return Rates(problem=problem, steps=seen.steps, measure=seen, start=w0)
 
 
 def first_residual(problem: LeastSquares, w0: Array) -> tuple[Array, float]:
@@ -303,6 +313,16 @@ class Rates(Result):
         from thalweg.learning_rate.generalisation import generalisation
 
         return generalisation(self, X, t)
+
+    def on_grid(self, rates: ArrayLike) -> RateGrid:
+        """What some learning rates do, `(m,)`, ascending: see `thalweg.learning_rate.grid.on_grid`.
+
+        Raises:
+            InputError: there are none, they do not ascend, or one is negative or not finite.
+        """
+        from thalweg.learning_rate.grid import on_grid
+
+        return on_grid(self, rates)
 
     def _checked_steps(self, step: ArrayLike, least: int) -> NDArray[np.int64]:
         asked = np.asarray(step)

@@ -13,7 +13,8 @@ every larger rate. Three things repair it, none of which reads the data again:
 - the roots are ordered so that, after every step, both the loss and what the step's rounding will have grown to by the
   end stay small;
 - the run is simulated on the nodes, rounding included, and the width and share with the best last loss are kept, among
-  those whose loss stays below the cap on the way; long runs are made of shorter ones, one after the other.
+  those whose loss stays below the cap on the way even where rounding turns out unluckily; long runs are made of
+  shorter ones, one after the other.
 
 Source: the polynomial is that of C. C. Paige and M. A. Saunders, "LSQR" (1982); that finite precision acts like a cloud
 around every node is due to A. Greenbaum, "Behavior of slightly perturbed Lanczos and conjugate-gradient recurrences"
