@@ -76,7 +76,7 @@ def _count(operation: Operation, margins: dict[int, _Margin], seen: set[str]) ->
             parameters += weight.size
             trainable += weight.size if weight.trainable else 0
     source, output = operation.input, operation.output
-    margin = margins.get(source.id, ((0, 0),) * len(source.spatial))
+    margin = margins.get(source.id, ((0, 0),) * len(source.extents))
     if operation.kind in (Kind.PAD, Kind.CROP) and operation.window is not None:
         window = operation.window
         margins[output.id] = tuple(

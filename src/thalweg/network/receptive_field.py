@@ -86,6 +86,13 @@ class Periodic:
         """Whether no unit sees anything."""
         return all(lo is None for lo in self.lo)
 
+    def covers(self, extent: int) -> bool:
+        """Whether every unit sees the positions from 0 to before `extent`."""
+        return self.step == 0 and all(
+            lo is not None and hi is not None and lo <= 0 and hi >= extent - 1
+            for lo, hi in zip(self.lo, self.hi, strict=True)
+        )
+
     def windowed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Periodic:
         """The intervals behind a window; `units`, their number, plays no part: there is no border."""
         period = len(self.lo)
@@ -192,6 +199,10 @@ class Listed:
     def nowhere(self) -> bool:
         """Whether no unit sees anything."""
         return not bool((self.lo <= self.hi).any())
+
+    def covers(self, extent: int) -> bool:
+        """Whether every unit sees the positions from 0 to before `extent`."""
+        return bool((self.lo <= 0).all() and (self.hi >= extent - 1).all())
 
     def windowed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Listed:
         """The intervals of `units` units behind a window, over the taps that meet a position that exists."""
@@ -437,11 +448,12 @@ class ReceptiveFields:
         inputs = [fields[tensor.id] for tensor in operation.inputs]
         across = self._across(operation)
         if across and len(across) == len(self._extents):
-            whole = everything(_all_together(inputs))
-            return Field(tuple(_fitted(term, (1,) * len(term), output.extents) for term in whole))
+            return self._everywhere(_all_together(inputs), output, everything)
         known = [field for field in inputs if field is not None]
         if len(known) < len(inputs) or kind is Kind.UNKNOWN:
-            return None
+            # What cannot be followed adds nothing to what sees the whole image already.
+            all_of_it = kind in (Kind.ADD, Kind.CONCATENATE) and any(self._sees_all(field) for field in known)
+            return self._everywhere(None, output, everything) if all_of_it else None
         if across:
             known = [Field(_spread_out(field.terms, across, everything), field.gated) for field in known]
             return self._merged(operation, known)
@@ -511,6 +523,22 @@ class ReceptiveFields:
     def _is_constant(self, tensor: Tensor) -> bool:
         field = self._fields[tensor.id]
         return field is not None and all(interval.step == 0 for term in field.terms for interval in term)
+
+    @staticmethod
+    def _everywhere(
+        field: Field[Intervals] | None,
+        output: Tensor,
+        everything: Callable[[Field[Intervals] | None], tuple[tuple[Intervals, ...], ...]],
+    ) -> Field[Intervals]:
+        """The field of units that each see all that a field holds."""
+        return Field(tuple(_fitted(term, (1,) * len(term), output.extents) for term in everything(field)))
+
+    def _sees_all(self, field: Field[Intervals]) -> bool:
+        """Whether every unit sees the whole image."""
+        return field.layout is None and any(
+            all(interval.covers(extent) for interval, extent in zip(term, self._extents, strict=True))
+            for term in field.terms
+        )
 
     def _everything_unclipped(self, field: Field[Periodic] | None) -> tuple[tuple[Periodic, ...], ...]:
         if field is not None and not field.terms:

@@ -87,6 +87,20 @@ def test_tokens_are_positions_until_attention_joins_them():
     assert (layer.neurons, layer.connections, layer.macs) == (0, 2 * 4 * 4 * 6, 2 * 4 * 4 * 6)
 
 
+def test_a_bias_of_heads_belongs_to_its_layer_and_positions_do_not():
+    recorder = Recorder()
+    x = recorder.input((1, 5, 8), positions=(1,), channel=2)
+    x = recorder.product(x, recorder.weight("query.w", (8, 2, 3)), ((2,), (0,)), name="query")
+    x = recorder.elementwise([x, recorder.weight("query.b", (2, 3))], Kind.ADD)
+    x = recorder.product(x, recorder.weight("out.w", (2, 3, 6)), ((2, 3), (0, 1)), name="out")
+    recorder.elementwise([x, recorder.weight("positions", (5, 6))], Kind.ADD, name="positions")
+    assert [(each.name, each.parameters) for each in size(recorder.graph()).layers] == [
+        ("query", 8 * 6 + 6),
+        ("out", 36),
+        ("positions", 30),
+    ]
+
+
 def test_attention_written_out_sees_the_same():
     recorder = Recorder()
     x = recorder.permute(recorder.reshape(conv(recorder, image(recorder, 6), 6), (1, 6, 36)), (0, 2, 1))
@@ -176,11 +190,14 @@ def test_gates_and_class_tokens():
     tokens = recorder.concatenate([token, tokens], 1, name="with token")
     tokens = linear(recorder, tokens, 6, "qkv")
     assert (last(recorder).receptive_field, last(recorder).output) == (None, (65, 6))
-    recorder.attention(tokens, tokens, tokens)
+    mixed = recorder.attention(tokens, tokens, tokens)
     assert last(recorder).receptive_field == (8, 8)
     answer = size(recorder.graph())
     assert answer.layers[-3].parameters == 6
     assert answer.complete
+    # Around the attention the tokens, which are not followed, are added to what sees the whole image.
+    linear(recorder, recorder.elementwise([tokens, mixed], Kind.ADD), 6, "after")
+    assert last(recorder).receptive_field == (8, 8)
 
 
 def test_a_generator_makes_its_own_positions():

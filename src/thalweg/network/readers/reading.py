@@ -27,7 +27,7 @@ Shape = tuple[int, ...]
 _FILES: Mapping[str, str] = {}
 """The module whose `read(path, shape)` reads files of a suffix."""
 
-_FRAMEWORKS: Mapping[str, str] = {}
+_FRAMEWORKS: Mapping[str, str] = {"flax": "flax", "equinox": "equinox", "jax": "jax"}
 """The module whose `read(model, shape)` reads objects of a framework, by the package that must be imported already.
 
 Its `knows(model)` says whether the object is one of its own.

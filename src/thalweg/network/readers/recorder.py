@@ -305,7 +305,7 @@ class Recorder:
             whole = next((each for each in lined if each.shape == shape), None)
             if not used and whole is not None:
                 return whole
-            if kind is Kind.ADD and len(units) == 1 and whole is not None and self._takes_bias(whole, used):
+            if kind is Kind.ADD and len(units) == 1 and whole is not None and self.takes_bias(whole, used):
                 return whole
         lined = self._in_step(lined, axes, name, module)
         return self._make(kind, lined, shape, axes, name or kind.value, module, weights=used)
@@ -546,11 +546,15 @@ class Recorder:
         name: str,
         module: str = "",
     ) -> Array:
-        """A recurrent layer: each unit sees all steps along the axis `time`; `shape` is that of its output."""
-        x, across = self._mixed(x, x.axes[time], keep=True)
+        """A recurrent layer: each unit sees all steps along the axis `time`; `shape` is that of its output.
+
+        An output with fewer axes than x has no steps: it is the last state.
+        """
+        steps = len(shape) == len(x.shape)
+        x, across = self._mixed(x, x.axes[time], keep=steps)
         axes = tuple(
-            axis if place == time and extent == x.shape[time] else ax.features(extent)
-            for place, (axis, extent) in enumerate(zip(x.axes, shape, strict=True))
+            x.axes[time] if steps and place == time and extent == x.shape[time] else ax.features(extent)
+            for place, extent in enumerate(shape)
         )
         return self._make(
             Kind.RECURRENT, [x], tuple(shape), axes, name, module,
@@ -635,7 +639,7 @@ class Recorder:
             return Tensor(x.id, shape, (), where, extents)
         return Tensor(x.id, shape, tuple(places) if any(place is not None for place in places) else (), where)
 
-    def _takes_bias(self, x: Array, weights: tuple[Weight, ...]) -> bool:
+    def takes_bias(self, x: Array, weights: tuple[Weight, ...]) -> bool:
         """Whether these weights are the bias of the layer that made x, which then has them."""
         place = self._makers.get(x.id) if x.id is not None else None
         if place is None or len(weights) != 1:
@@ -643,7 +647,12 @@ class Recorder:
         maker = self._operations[place]
         if maker.kind not in (Kind.LINEAR, Kind.CONVOLUTION) or len(maker.weights) != 1:
             return False
-        if weights[0].size not in x.shape and weights[0].size != 1:
+        extents, kernel = weights[0].shape, maker.weights[0].shape
+        # A bias of several axes, such as heads and their channels, has the last ones of the weights.
+        several = len(extents) > 1 and extents == kernel[-len(extents) :] and extents == x.shape[-len(extents) :]
+        if several and any(ax.has_positions(axis) for axis in x.axes[-len(extents) :]):
+            return False
+        if weights[0].size not in x.shape and weights[0].size != 1 and not several:
             return False
         self._operations[place] = replace(maker, weights=(*maker.weights, *weights))
         return True

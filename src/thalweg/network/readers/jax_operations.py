@@ -1,0 +1,463 @@
+"""The operations of JAX, by the names of their primitives: what each of them does to arrays of the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from thalweg.network.graph import Kind
+from thalweg.network.readers import axes as ax
+from thalweg.network.readers.jax_numbers import computed
+from thalweg.network.readers.jax_values import PLAIN, POINTWISE, Fixed, Pointwise, Value
+from thalweg.network.readers.recorder import Array, Slide
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from thalweg.network.readers.jaxpr import Walk
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One equation.
+
+    Args:
+        function: the name of its primitive.
+        parameters: those of the primitive.
+        inputs: its arguments.
+        shapes: of its results.
+        traced: whether it computes with real numbers, not with indices or truth values.
+        scope: the names around it.
+    """
+
+    function: str
+    parameters: Mapping[str, Any]
+    inputs: tuple[Value, ...]
+    shapes: tuple[Shape, ...]
+    traced: bool
+    scope: str
+
+    @property
+    def shape(self) -> Shape:
+        """Of its first result."""
+        return self.shapes[0]
+
+
+_SAME = frozenset({"optimization_barrier", "sharding_constraint", "device_put", "mesh_cast", "reshard"})
+_POOLED = frozenset({"reduce_sum", "reduce_max", "reduce_min"})
+_REDUCED = frozenset({"reduce_prod", "reduce_and", "reduce_or", "reduce_xor", "argmax", "argmin"})
+_ALONG = frozenset({"cumsum", "cumprod", "cummax", "cummin", "cumlogsumexp"})
+
+
+def pointwise(walk: Walk, step: Step) -> Sequence[Value]:
+    """A function of each value."""
+    return [walk.ledger.pointwise(step.function, step.inputs, step.shape, step.scope, step.traced)]
+
+
+def same(walk: Walk, step: Step) -> Sequence[Value]:
+    """What goes in comes out."""
+    return step.inputs
+
+
+# What moves values.
+
+
+def _reshape(walk: Walk, step: Step) -> Sequence[Value]:
+    order = step.parameters["dimensions"] if step.function == "reshape" else None
+
+    def move(x: Array) -> Array:
+        x = x if order is None else walk.recorder.permute(x, order)
+        return walk.recorder.reshape(x, step.shape, *_called(walk, step, "reshape"))
+
+    return [walk.ledger.moved(step.inputs[0], move)]
+
+
+def _transpose(walk: Walk, step: Step) -> Sequence[Value]:
+    order = step.parameters["permutation"]
+    return [walk.ledger.moved(step.inputs[0], lambda x: walk.recorder.permute(x, order))]
+
+
+def _broadcast(walk: Walk, step: Step) -> Sequence[Value]:
+    places = step.parameters["broadcast_dimensions"]
+
+    def move(x: Array) -> Array:
+        between = [1] * len(step.shape)
+        for place, extent in zip(places, x.shape, strict=True):
+            between[place] = extent
+        return walk.recorder.expand(walk.recorder.reshape(x, between), step.shape)
+
+    return [walk.ledger.moved(step.inputs[0], move)]
+
+
+def _slice(walk: Walk, step: Step) -> Sequence[Value]:
+    starts, stops = step.parameters["start_indices"], step.parameters["limit_indices"]
+    strides = step.parameters["strides"] or (1,) * len(starts)
+    return [_cut(walk, step, list(zip(starts, stops, strides, strict=True)))]
+
+
+def _dynamic_slice(walk: Walk, step: Step) -> Sequence[Value]:
+    x, starts = step.inputs[0], step.inputs[1:]
+    known = [_whole_number(each) for each in starts]
+    cuts, lost = [], []
+    for axis, (start, extent, kept) in enumerate(zip(known, x.shape, step.shape, strict=True)):
+        if start is None and kept < extent:
+            lost.append(axis)
+        first = min(max(start or 0, 0), extent - kept)
+        cuts.append((first, first + kept, 1))
+    if not lost:
+        return [_cut(walk, step, cuts)]
+    return [_gathered(walk, step, [x], lost)]
+
+
+def _cut(walk: Walk, step: Step, cuts: Sequence[tuple[int, int, int]]) -> Value:
+    def move(x: Array) -> Array:
+        for axis, (start, stop, stride) in enumerate(cuts):
+            if (start, stop, stride) != (0, x.shape[axis], 1):
+                x = walk.recorder.slice(x, axis, start, stop, stride, *_called(walk, step, "crop"))
+        return x
+
+    return Pointwise(move(walk.ledger.array(step.inputs[0])), step.scope)
+
+
+def _split(walk: Walk, step: Step) -> Sequence[Value]:
+    axis, start, parts = step.parameters["axis"], 0, []
+    x = walk.ledger.array(step.inputs[0])
+    for extent in step.parameters["sizes"]:
+        stop = start + int(extent)
+        cut = walk.recorder.slice(x, axis, start, stop, 1, *_called(walk, step, "split"))
+        parts.append(Pointwise(cut, step.scope))
+        start = stop
+    return parts
+
+
+def _concatenate(walk: Walk, step: Step) -> Sequence[Value]:
+    axis = step.parameters["dimension"]
+    units = [each for each in step.inputs if not isinstance(each, Fixed)]
+    if len(units) == 1 and not step.traced:  # an index put together with numbers
+        index = walk.ledger.array(units[0])
+        features = (*index.axes[:axis], ax.features(step.shape[axis]), *index.axes[axis + 1 :])
+        return [Pointwise(replace(index, shape=step.shape, axes=features), step.scope)]
+    parts = [walk.ledger.array(each) for each in step.inputs]
+    return [Pointwise(walk.recorder.concatenate(parts, axis, *_called(walk, step, "concat")), step.scope)]
+
+
+def _pad(walk: Walk, step: Step) -> Sequence[Value]:
+    x = walk.ledger.array(step.inputs[0])
+    config = step.parameters["padding_config"]
+    spread = [axis for axis, (_, _, between) in enumerate(config) if between and x.shape[axis] > 1]
+    if spread:
+        kernel, stride = (1,) * len(spread), tuple(config[axis][2] + 1 for axis in spread)
+        slide = Slide(kernel, stride, transposed=True)
+        name, module = _called(walk, step, "dilate")
+        channel = _channel(x, spread)
+        x = walk.recorder.slide(Kind.UPSAMPLE, x, spread, slide, channel=channel, name=name, module=module)
+    low, high = [each[0] for each in config], [each[1] for each in config]
+    return [Pointwise(walk.recorder.pad(x, low, high, *_called(walk, step, "pad")), step.scope)]
+
+
+def _reverse(walk: Walk, step: Step) -> Sequence[Value]:
+    return [_gathered(walk, step, step.inputs, step.parameters["dimensions"])]
+
+
+def _sort(walk: Walk, step: Step) -> Sequence[Value]:
+    axis = step.parameters.get("dimension", step.parameters.get("axis", -1)) % len(step.shape)
+    return [
+        each if isinstance(each, Fixed) else _along(walk, step, walk.ledger.array(each), axis, shape)
+        for each, shape in zip(step.inputs * len(step.shapes), step.shapes, strict=False)
+    ]
+
+
+def _top(walk: Walk, step: Step) -> Sequence[Value]:
+    axis = step.parameters.get("axis", len(step.shape) - 1) % len(step.shape)
+    return [_gathered(walk, step, step.inputs, (axis,)) for _ in step.shapes]
+
+
+def _running(walk: Walk, step: Step) -> Sequence[Value]:
+    return [_along(walk, step, walk.ledger.array(step.inputs[0]), step.parameters["axis"], step.shape)]
+
+
+def _along(walk: Walk, step: Step, x: Array, axis: int, shape: Shape) -> Value:
+    """Each value sees all of its axis."""
+    return Pointwise(walk.recorder.softmax(x, axis, *_called(walk, step, step.function)), step.scope)
+
+
+def _scattered(walk: Walk, step: Step) -> Sequence[Value]:
+    parts = [step.inputs[0], step.inputs[-1] if step.function != "dynamic_update_slice" else step.inputs[1]]
+    return [_gathered(walk, step, parts, None)]
+
+
+def _gathered(walk: Walk, step: Step, parts: Sequence[Value], lost: Sequence[int] | None) -> Value:
+    name, module = _called(walk, step, step.function)
+    arrays = [walk.ledger.array(each) for each in parts]
+    return Pointwise(walk.recorder.gather(arrays, step.shape, lost, name, module), step.scope)
+
+
+def _gather(walk: Walk, step: Step) -> Sequence[Value]:
+    """Rows of a table of weights, or values of one axis in a known order, or values from anywhere."""
+    x, indices = step.inputs
+    numbers = step.parameters["dimension_numbers"]
+    sizes = tuple(step.parameters["slice_sizes"])
+    cut = [axis for axis, (size, extent) in enumerate(zip(sizes, x.shape, strict=True)) if size != extent]
+    if isinstance(x, Fixed) and not isinstance(indices, Fixed):
+        if cut in ([0], []) and x.weights and not numbers.operand_batching_dims:
+            ids = walk.ledger.array(indices)
+            ids = replace(ids, shape=ids.shape[:-1], axes=ids.axes[:-1])
+            name, module = walk.called(x.weights, step.scope, "embedding")
+            rows = walk.recorder.embedding(ids, x.array, name, module)
+            return [Pointwise(walk.recorder.reshape(rows, step.shape), step.scope)]
+        return [_gathered(walk, step, [indices, x], None)]
+    known = indices.numbers if isinstance(indices, Fixed) else None
+    if known is not None and len(cut) == 1 and cut[0] in numbers.collapsed_slice_dims and known.ndim == 2:
+        axis = cut[0]
+        column = list(numbers.start_index_map).index(axis)
+        where = [int(each) for each in known[:, column]]
+        place = next(p for p in range(len(step.shape)) if p not in numbers.offset_dims)
+        if place == axis:
+            return [_taken(walk, step, walk.ledger.array(x), axis, where)]
+    units = [each for each in (x, indices) if not isinstance(each, Fixed)]
+    return [_gathered(walk, step, units, None)]
+
+
+def _taken(walk: Walk, step: Step, x: Array, axis: int, where: Sequence[int]) -> Value:
+    """Values of one axis at known places: every so many, each several times, or in any order."""
+    extent, count = x.shape[axis], len(where)
+    stride = where[1] - where[0] if count > 1 else 1
+    if stride > 0 and where == list(range(where[0], where[0] + count * stride, stride)):
+        name = _called(walk, step, "crop")
+        return Pointwise(walk.recorder.slice(x, axis, where[0], where[-1] + 1, stride, *name), step.scope)
+    factor = count // extent
+    if factor > 1 and where == [place // factor for place in range(extent * factor)]:
+        return Pointwise(_upsampled(walk, step, x, axis, factor), step.scope)
+    return _gathered(walk, step, [Pointwise(x)], (axis,))
+
+
+def _upsampled(walk: Walk, step: Step, x: Array, axis: int, factor: int) -> Array:
+    slide = Slide((factor,), (factor,), transposed=True)
+    name, module = _called(walk, step, "upsample")
+    return walk.recorder.slide(Kind.UPSAMPLE, x, (axis,), slide, channel=_channel(x, (axis,)), name=name, module=module)
+
+
+# What computes.
+
+
+def _convolution(walk: Walk, step: Step) -> Sequence[Value]:
+    """A convolution in any layout; with gaps between the inputs it is a transposed one."""
+    source, kernel = step.inputs
+    parameters = step.parameters
+    lhs, rhs, out = parameters["dimension_numbers"]
+    if not isinstance(kernel, Fixed) or parameters["batch_group_count"] != 1:
+        return walk.unknown(step, "convolution with computed weights" if parameters["batch_group_count"] == 1 else "")
+    spread, stride = parameters["lhs_dilation"], parameters["window_strides"]
+    taps = tuple(kernel.shape[axis] for axis in rhs[2:])
+    padding, dilation = parameters["padding"], tuple(parameters["rhs_dilation"])
+    transposed = any(each > 1 for each in spread) or "ConvTranspose" in step.scope
+    if transposed and any(each > 1 for each in stride):
+        return walk.unknown(step, "strided convolution of spread inputs")
+    low, high = tuple(each[0] for each in padding), tuple(each[1] for each in padding)
+    extra = (0,) * len(taps)
+    if transposed:
+        reach = [gap * (tap - 1) for gap, tap in zip(dilation, taps, strict=True)]
+        low = tuple(far - before for far, before in zip(reach, low, strict=True))
+        extra = tuple(max(0, after - far) for far, after in zip(reach, high, strict=True))
+        high = tuple(max(0, far - after) for far, after in zip(reach, high, strict=True))
+    slide = Slide(
+        taps, tuple(spread if transposed else stride), dilation, low, high, transposed, extra if transposed else ()
+    )
+    name, module = walk.called(kernel.weights, step.scope, "conv")
+    made = walk.recorder.slide(
+        Kind.CONVOLUTION,
+        walk.ledger.array(source),
+        lhs[2:],
+        slide,
+        channel=lhs[1],
+        channels=kernel.shape[rhs[0]],
+        groups=parameters["feature_group_count"],
+        weights=[kernel.array],
+        name=name,
+        module=module,
+    )
+    order = [lhs[out.index(axis)] for axis in range(len(out))]
+    return [Pointwise(walk.recorder.permute(made, order), step.scope)]
+
+
+def _pool(walk: Walk, step: Step) -> Sequence[Value]:
+    """A window of sums or extremes; the division of an average leaves no trace."""
+    parameters, whole = step.parameters, walk.ledger.array(step.inputs[0])
+    if any(each > 1 for each in parameters["base_dilation"]):
+        return walk.unknown(step)
+    windows = list(
+        zip(
+            parameters["window_dimensions"], parameters["window_strides"], parameters["window_dilation"],
+            *zip(*parameters["padding"], strict=True), strict=True,
+        )
+    )  # fmt: skip
+    over = [axis for axis, window in enumerate(windows) if window != (1, 1, 1, 0, 0)]
+    if not over:
+        return step.inputs
+    # A second axis of one example in front is none of the layer's.
+    kept = [axis for axis, extent in enumerate(whole.shape) if axis in over or axis == 0 or extent > 1]
+    if len(kept) == len(over) + 1:
+        kept = list(range(len(whole.shape)))
+    x = walk.recorder.reshape(whole, [whole.shape[axis] for axis in kept])
+    order = list(range(len(kept)))
+    if walk.channels_first and kept[-1] not in over:
+        order.insert(1, order.pop())
+    x = walk.recorder.permute(x, order)
+    along = [order.index(kept.index(axis)) for axis in over]
+    kernel, stride, dilation, low, high = (
+        tuple([int(each) for each in sizes]) for sizes in zip(*(windows[axis] for axis in over), strict=True)
+    )
+    slide = Slide(kernel, stride, dilation, low, high)
+    kind = Kind.AVERAGE_POOL if step.function == "reduce_window_sum" else Kind.MAX_POOL
+    name, module = _called(walk, step, "avg_pool" if kind is Kind.AVERAGE_POOL else "max_pool")
+    made = walk.recorder.slide(kind, x, along, slide, channel=_channel(x, along), name=name, module=module)
+    made = walk.recorder.permute(made, [order.index(axis) for axis in range(len(order))])
+    return [Pointwise(walk.recorder.reshape(made, step.shape), step.scope)]
+
+
+def _reduce(walk: Walk, step: Step) -> Sequence[Value]:
+    axes, pool = step.parameters["axes"], step.function in _POOLED
+    return [walk.ledger.reduce(step.function, step.inputs[0], [int(each) for each in axes], pool, step.scope)]
+
+
+def _product(walk: Walk, step: Step) -> Sequence[Value]:
+    (contracted, batch), (x, y) = step.parameters["dimension_numbers"], step.inputs
+    pairs = [tuple(int(a) for a in each) for each in (*contracted, *batch)]
+    sides = [(x, pairs[0], pairs[2]), (y, pairs[1], pairs[3])]
+    swapped = isinstance(x, Fixed)
+    if swapped:  # units first, so that what comes out has its channels last
+        sides.reverse()
+    (first, over, along), (second, over_too, along_too) = sides
+    weights = [weight for each in (x, y) if isinstance(each, Fixed) for weight in each.weights]
+    if isinstance(second, Fixed) and not weights and second.numbers is not None and len(over) == 1 and not along:
+        made = _mixed(walk, step, walk.ledger.array(first), over[0], second.numbers, over_too[0])
+    else:
+        name, module = walk.called(weights, step.scope, "linear" if weights else "matmul")
+        made = walk.recorder.product(
+            walk.ledger.array(first), walk.ledger.array(second), (over, over_too), (along, along_too),
+            name=name, module=module,
+        )  # fmt: skip
+    if swapped:
+        ours = len(first.shape) - len(over) - len(along)
+        theirs = range(len(along) + ours, len(made.shape))
+        made = walk.recorder.permute(made, [*range(len(along)), *theirs, *range(len(along), len(along) + ours)])
+    return [Pointwise(made, step.scope)]
+
+
+def _mixed(walk: Walk, step: Step, x: Array, axis: int, table: NDArray[Any], over: int) -> Array:
+    """Values along one axis mixed by a table of numbers, as an interpolation does; its axis comes last."""
+    import numpy as np
+
+    rest = [place for place in range(len(x.shape)) if place != axis]
+    if table.ndim != 2:
+        return walk.recorder.product(x, walk.recorder.constant(table.shape), ((axis,), (over,)))
+    rows = np.moveaxis(table, over, -1)  # one row for each value that comes out
+    slide = _interpolation(rows)
+    order = [*rest, axis]
+    if slide is not None and ax.has_positions(x.axes[axis]):
+        name, module = _called(walk, step, "resize")
+        made = walk.recorder.slide(
+            Kind.UPSAMPLE, x, (axis,), slide, channel=_channel(x, (axis,)), name=name, module=module
+        )
+        return walk.recorder.permute(made, order)
+    shape = (*(x.shape[place] for place in rest), len(rows))
+    if not ax.has_positions(x.axes[axis]):
+        made = walk.recorder.reduce(x, (axis,), keep=True)
+        return walk.recorder.expand(walk.recorder.permute(made, order), shape)
+    lost = len(rest)
+    moved = walk.recorder.permute(x, order)
+    return walk.recorder.gather([moved], shape, (lost,), *_called(walk, step, "resize"))
+
+
+def _interpolation(rows: NDArray[Any]) -> Slide | None:
+    """The window that moves like the non-zero numbers of a table, away from its ends; None where none does."""
+    import numpy as np
+
+    made, extent = rows.shape
+    found = [np.flatnonzero(row) for row in rows]
+    if any(len(each) == 0 for each in found):
+        return None
+    lo, hi = np.array([each[0] for each in found]), np.array([each[-1] for each in found])
+    if made % extent == 0 and made > extent:
+        stride = made // extent
+        # Input j reaches the outputs whose row holds it: j * stride - low + k, the same for all j far from the ends.
+        middle = extent // 2
+        reached = [place for place in range(made) if lo[place] <= middle <= hi[place]]
+        low, kernel = middle * stride - reached[0], reached[-1] - reached[0] + 1
+        high = (extent - 1) * stride + kernel - low - made
+        slide, transposed = Slide((kernel,), (stride,), (1,), (low,), (high,), transposed=True), True
+    elif extent % made == 0:
+        stride = extent // made
+        middle = made // 2
+        kernel = int(hi[middle] - lo[middle]) + 1
+        low = int(middle * stride - lo[middle])
+        high = (made - 1) * stride + kernel - low - extent
+        slide, transposed = Slide((kernel,), (stride,), (1,), (low,), (high,)), False
+    else:
+        return None
+    for place in range(made):
+        if transposed:
+            seen = [j for j in range(extent) if 0 <= place - (j * stride - low) < kernel]
+        else:
+            seen = [j for j in range(place * stride - low, place * stride - low + kernel) if 0 <= j < extent]
+        if not seen or (seen[0], seen[-1]) != (lo[place], hi[place]):
+            return None
+    return slide
+
+
+def _called(walk: Walk, step: Step, what: str) -> tuple[str, str]:
+    return walk.called((), step.scope, what)
+
+
+def _channel(x: Array, over: Sequence[int]) -> int:
+    """The axis of the channels of what is pooled: the last that holds no positions and no window moves along."""
+    free = [axis for axis in range(len(x.shape)) if axis not in over]
+    local = [axis for axis in free if not ax.has_positions(x.axes[axis])]
+    wide = [axis for axis in local if x.shape[axis] > 1]
+    return (wide or local[1:] or local or free)[-1]
+
+
+def _whole_number(value: Value) -> int | None:
+    return int(value.numbers) if isinstance(value, Fixed) and value.numbers is not None else None
+
+
+OPERATIONS: Mapping[str, Callable[[Walk, Step], Sequence[Value]]] = {
+    **dict.fromkeys(POINTWISE, pointwise),
+    **dict.fromkeys(_SAME, same),
+    **dict.fromkeys(_POOLED | _REDUCED, _reduce),
+    **dict.fromkeys(_ALONG, _running),
+    **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
+    **dict.fromkeys(("scatter", "scatter-add", "scatter_add", "dynamic_update_slice"), _scattered),
+    **dict.fromkeys(("reduce_window_sum", "reduce_window_max", "reduce_window_min"), _pool),
+    "broadcast_in_dim": _broadcast,
+    "concatenate": _concatenate,
+    "conv_general_dilated": _convolution,
+    "dot_general": _product,
+    "dynamic_slice": _dynamic_slice,
+    "gather": _gather,
+    "pad": _pad,
+    "rev": _reverse,
+    "slice": _slice,
+    "sort": _sort,
+    "split": _split,
+    "top_k": _top,
+    "transpose": _transpose,
+}
+
+
+# What depends on no input.
+
+
+def of_numbers(walk: Walk, step: Step) -> Sequence[Value]:
+    """The results of an equation whose arguments depend on no input: which weights are in them, and numbers."""
+    parts = [each for each in step.inputs if isinstance(each, Fixed)]
+    weights = tuple({one.identity: one for each in parts for one in each.weights}.values())
+    if len(parts) == 1 and step.function in PLAIN and step.function != "neg" and weights:
+        return parts  # the same array of weights, perhaps in another type
+    known = None
+    if len(step.shapes) == 1 and not weights:
+        known = computed(step.function, step.parameters, step.shape, [each.numbers for each in parts])
+    return [Fixed(walk.recorder.constant(shape, weights), known) for shape in step.shapes]
