@@ -181,6 +181,10 @@ class Result:
         """Every figure of the answer, the main one first."""
         return [self.figure()]
 
+    def rows_of_a_file(self) -> Table:
+        """What a CSV file holds: the main table, unless that leaves rows out for people."""
+        return self.table()
+
     def to_json(self, indent: int | None = 2) -> str:
         """The answer as strict JSON: numbers that are not finite become null."""
         return to_json(self.to_dict(), indent)
@@ -200,7 +204,7 @@ class Result:
         if suffix == ".json":
             text = self.to_json() + "\n"
         elif suffix == ".csv":
-            text = self.table().to_csv()
+            text = self.rows_of_a_file().to_csv()
         else:
             text = page(self.table().title, [Section(tables=self.tables(), figures=self.figures())])
         return write_text(target, text)
@@ -234,6 +238,10 @@ class Together(Result):
     def table(self) -> Table:
         """The table of the first part."""
         return self.parts[0][1].table()
+
+    def rows_of_a_file(self) -> Table:
+        """Those of the first part."""
+        return self.parts[0][1].rows_of_a_file()
 
     def figure(self) -> go.Figure:
         """The figure of the first part."""

@@ -104,3 +104,51 @@ def test_reach_and_changes(capsys):
     assert code == 2
     assert err.count("\n") == 1
     assert "at least 1" in err
+
+
+def test_memory_and_the_largest_batch(capsys):
+    code, out, err = call(capsys, SPEC, "--batch", "32", "--optimizer", "sgd", "--memory", "8GiB", "--json")
+    answer = json.loads(out)
+    assert (code, err) == (0, "")
+    assert answer["memory"]["batch"] == 32
+    assert answer["totals"]["training_bytes"] == answer["memory"]["training_bytes"]
+    assert answer["largest_batch"]["optimizer"] == "sgd"
+    assert answer["largest_batch"]["training"] > 32
+    code, out, _ = call(capsys, SPEC, "--checkpointing", "--dtype", "mixed")
+    assert "Memory for a batch of 1, mixed-bfloat16, adam, with checkpointing" in out
+    code, out, _ = call(capsys, SPEC, "--memory", "1MiB")
+    assert "does not fit even at batch 1: that needs" in out
+
+
+def test_two_networks(capsys):
+    code, out, err = call(capsys, SPEC, SPEC.replace("256 x2", "256"), "--json")
+    answer = json.loads(out)
+    assert (code, err) == (0, "")
+    assert answer["difference"]["parameters"] == -590_080
+    code, out, _ = call(capsys, SPEC, "input 8x8x3; conv3-4", "--batch", "4")
+    assert "Two networks side by side" in out
+    assert "Bytes for a batch of 4, float32, adam." in out
+
+
+def test_every_operation_on_demand(capsys):
+    long = "input 64x64x3; (conv3-16; relu) x40"
+    _, short, _ = call(capsys, long)
+    _, whole, _ = call(capsys, long, "--all")
+    assert short.count("relu") < 3
+    assert whole.count("relu") == 80
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--batch", "0"), "A batch of 0 cannot be trained"),
+        (("--dtype", "f31"), "There is no type of numbers named 'f31'"),
+        (("--optimizer", "adan"), "There is no optimizer named 'adan'; did you mean 'adam"),
+        (("--memory", "24gigs"), "'gigs' in '24gigs' is not a unit of memory"),
+        (("--batch", "x"), "Invalid value for '--batch'"),
+    ],
+)
+def test_a_mistake_about_memory_gets_one_sentence(capsys, options, sentence):
+    code, out, err = call(capsys, SPEC, *options)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert sentence in err

@@ -57,7 +57,7 @@ def test_json_has_the_documented_keys():
     answer = json.loads(tw.size(TEXTBOOK).to_json())
     assert list(answer) == ["layers", "totals", "complete", "unknown"]
     counts = ["neurons", "parameters", "connections", "connections_inside", "macs"]
-    assert list(answer["totals"]) == counts
+    assert list(answer["totals"]) == [*counts, "training_bytes"]
     for layer, row in zip(answer["layers"], ROWS, strict=True):
         assert list(layer) == ["name", "kind", "output", *counts, "receptive_field", "stride", "first"]
         assert layer["output"] == list(row[1])

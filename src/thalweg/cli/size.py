@@ -1,20 +1,40 @@
-"""`thalweg size MODEL`: what does the network cost and see?"""
+"""`thalweg size MODEL [MODEL]`: what does the network cost and see, will it fit, and how do two compare?"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from thalweg.cli.common import Json, Save, check_save, progress_bar, show
 
+if TYPE_CHECKING:
+    from thalweg.network.size import Size
+    from thalweg.report import Result
+
 _PROGRESS_MARKS = 1000
 
 
 def size(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A spec, or a text file that holds one.")],
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A spec, a file, or module:callable of a framework's model.")
+    ],
+    other: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Another, to compare it with.")] = None,
     input: Annotated[  # noqa: A002
-        str | None, typer.Option(metavar="112x112x3", help="The extents of the input, channels last.")
+        str | None,
+        typer.Option(metavar="112x112x3", help="The extents of the input, in the framework's own order of axes."),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="A row for every operation, not only for layers.")] = False,
+    batch: Annotated[int | None, typer.Option(metavar="B", help="Will it fit: the memory for B examples.")] = None,
+    dtype: Annotated[
+        str | None, typer.Option(metavar="TYPE", help="float32, bfloat16, float16, float64, mixed-bfloat16, ...")
+    ] = None,
+    optimizer: Annotated[str | None, typer.Option(metavar="NAME", help="adam, adamw, sgd, momentum, lion, ...")] = None,
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="Activations are computed again instead of kept.")
+    ] = False,
+    memory: Annotated[
+        str | None, typer.Option(metavar="24GiB", help="The largest batch that fits into so much memory.")
     ] = None,
     unit: Annotated[
         str | None,
@@ -32,9 +52,10 @@ def size(
     json: Json = False,
     save: Save = None,
 ) -> None:
-    """Neurons, parameters, connections and receptive fields of every layer, exactly.
+    """Neurons, parameters, connections and receptive fields of every layer, exactly; and the memory to train it.
 
     thalweg size "input 112x112x3; conv3-64; maxpool; conv3-128 x2; maxpool; FC-100"
+    thalweg size my_models:resnet --input 3x224x224 --batch 32 --memory 24GiB
 
     A spec lists layers, between semicolons or on lines of their own:
 
@@ -48,10 +69,16 @@ def size(
     name branches: "start:; conv3-64; relu; conv3-64; add start".
     """
     check_save(save)
-    from thalweg.errors import InputError
+    from thalweg.network.byte_sizes import parse_bytes
     from thalweg.network.size import size as measure
+    from thalweg.network.training_step import Setup
+    from thalweg.report import Together
 
-    answer = measure(model, input)
+    asked = Setup.of(
+        1 if batch is None else batch, dtype or "float32", "adam" if optimizer is None else optimizer, checkpointing
+    )
+    room = None if memory is None else parse_bytes(memory)
+    answer = measure(model, input).trained_with(asked)
     if reach is not None or changes:
         with progress_bar("changes", _PROGRESS_MARKS) as advance:
 
@@ -61,12 +88,27 @@ def size(
             found = answer.changes(layer, progress) if reach is None else answer.reach(reach, layer, progress)
         show(found, json=json, save=save)
         return
-    if unit is None:
-        show(answer, json=json, save=save)
+    if unit is not None:
+        show(_unit(answer, unit), json=json, save=save)
         return
+    if other is not None:
+        show(answer.compare(measure(other, input), (model, other)), json=json, save=save)
+        return
+    parts: list[tuple[str, Result]] = [("", answer.in_full() if every else answer)]
+    if checkpointing or any(option is not None for option in (batch, dtype, optimizer)):
+        parts.append(("memory", answer.asked_memory()))
+    if room is not None:
+        parts.append(("largest_batch", answer.largest_batch(room, asked.dtype, asked.optimizer, checkpointing)))
+    show(parts[0][1] if len(parts) == 1 else Together(tuple(parts)), json=json, save=save)
+
+
+def _unit(answer: Size, unit: str) -> Result:
+    """What the unit of `LAYER:INDEX` sees."""
+    from thalweg.errors import InputError
+
     layer, sign, index = unit.rpartition(":")
     numbers = [part.strip() for part in (index if sign else "").split(",") if part.strip()]
     layer = layer if sign else unit
     if not all(number.isdecimal() and len(number) < 20 for number in numbers):
         raise InputError(f"{unit!r} is not a unit; write a layer, a colon and its position, such as 'maxpool:3,4'.")
-    show(answer.unit(layer, [int(number) for number in numbers]), json=json, save=save)
+    return answer.unit(layer, [int(number) for number in numbers])

@@ -18,6 +18,8 @@ from thalweg.errors import InputError
 
 _BINARY = ("KiB", "MiB", "GiB", "TiB", "PiB")
 _DECIMAL = ("KB", "MB", "GB", "TB", "PB")
+MAX_BYTES = 1 << 60
+"""No amount is larger, so that products with sizes of arrays stay whole numbers everywhere."""
 UNITS: Mapping[str, int] = {
     "B": 1,
     "bytes": 1,
@@ -26,7 +28,7 @@ UNITS: Mapping[str, int] = {
 }
 """Bytes in each unit: 1 GiB is 1024 MiB, what GPUs are sold by; 1 GB is 1000 MB."""
 
-_AMOUNT = re.compile(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]*)\s*", re.ASCII)
+_AMOUNT = re.compile(r"\s*(\d{1,18}(?:\.\d{1,18})?)\s*([A-Za-z]\w*|)\s*", re.ASCII)
 
 
 def parse_bytes(amount: str | int) -> int:
@@ -36,16 +38,19 @@ def parse_bytes(amount: str | int) -> int:
         amount: a whole number of bytes, or a text such as `"24GiB"`, `"1.5 GB"`, `"80 gib"` or `"65536"`.
 
     Raises:
-        InputError: it is neither, its unit is not known, or it is less than one byte.
+        InputError: it is neither, its unit is not known, or it is less than one byte or more than 1024 PiB.
     """
     if isinstance(amount, str):
-        return _parsed(amount)
-    try:
-        number = operator.index(amount)
-    except TypeError:
-        raise InputError(f"{amount!r} is not an amount of memory; write one such as '24GiB'.") from None
-    if number < 1:
-        raise InputError(f"{number:,} bytes is not an amount of memory; give at least one byte.")
+        number = _parsed(amount)
+    else:
+        try:
+            number = operator.index(amount)
+        except TypeError:
+            raise InputError(f"{amount!r} is not an amount of memory; write one such as '24GiB'.") from None
+        if number < 1:
+            raise InputError(f"{number:,} bytes is not an amount of memory; give at least one byte.")
+    if number > MAX_BYTES:
+        raise InputError(f"{amount!r} is more memory than there is; give at most 1024 PiB.")
     return number
 
 

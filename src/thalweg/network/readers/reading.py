@@ -37,6 +37,17 @@ _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
+def opened(model: object) -> object:
+    """The object that `module:callable` stands for; whatever else is given stays as it is.
+
+    Raises:
+        InputError: it cannot be made.
+    """
+    if isinstance(model, str) and _CALLABLE.fullmatch(model.strip()) and not _exists(model):
+        return made_by(model.strip())
+    return model
+
+
 def read(model: object, shape: Shape | None = None) -> Graph:
     """The network that a spec, a file, `module:callable` or an object describes.
 
@@ -49,6 +60,7 @@ def read(model: object, shape: Shape | None = None) -> Graph:
         InputError: it cannot be read; the message says why and what to do.
         MissingPackageError: the package that reads such files is not installed.
     """
+    model = opened(model)
     if isinstance(model, Graph):
         if shape is not None:
             raise InputError("A graph holds its input's extents already; leave `input` out, or give a spec.")
@@ -68,8 +80,6 @@ def read(model: object, shape: Shape | None = None) -> Graph:
 
 def _read_text(model: str | os.PathLike[str], shape: Shape | None) -> Graph:
     if isinstance(model, str) and not _exists(model):
-        if _CALLABLE.fullmatch(model.strip()):
-            return read(made_by(model.strip()), shape)
         if Path(model[:1000]).suffix[1:].isalpha() and not any(sign in model for sign in " \t\n;"):
             raise InputError(
                 f"There is no file {model[:200]!r}; name a text file with a spec, or write the spec itself."

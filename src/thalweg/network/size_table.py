@@ -1,0 +1,152 @@
+"""The tables of `size`: what layers cost and see, one row for each or grouped by module, and what to know of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from thalweg.network.grouping import Row, is_shown
+from thalweg.network.layer_size import LayerSize
+from thalweg.network.receptive_field import Misalignment
+from thalweg.report import Cell, Table, counted
+
+if TYPE_CHECKING:
+    from thalweg.network.size import Size
+
+_EVERYTHING = "all"
+_MOST_NOTES = 6
+
+
+def listed(layers: Sequence[LayerSize]) -> list[Row]:
+    """A row for every operation."""
+    return [Row(layer.name, layer.name, 0, (place,), (place,), True) for place, layer in enumerate(layers)]
+
+
+def main_table(size: Size, rows: Sequence[Row]) -> Table:
+    """Units, neurons, parameters, connections and receptive fields."""
+    cells: list[tuple[Cell, ...]] = [
+        (
+            "  " * row.depth + row.label,
+            joined(size.layers[row.places[-1]].output),
+            _sum(size, row, "neurons"),
+            _sum(size, row, "parameters"),
+            _sum(size, row, "connections"),
+            _seen(size, row) if row.leaf else "",
+        )
+        for row in rows
+    ]
+    totals = size.totals
+    cells.append(("total", "", totals.neurons, totals.parameters, totals.connections, ""))
+    columns = ("layer", "units", "neurons", "parameters", "connections", "sees")
+    return Table(f"Network with input {joined(size.input)}", columns, cells, [*_left_out(size, rows), *_notes(size)])
+
+
+def work_table(size: Size, rows: Sequence[Row]) -> Table:
+    """Connections without padding, multiply-accumulates, strides and first positions."""
+    cells: list[tuple[Cell, ...]] = [
+        (
+            "  " * row.depth + row.label,
+            size.layers[row.places[0]].kind if row.leaf else "",
+            _sum(size, row, "connections_inside"),
+            _sum(size, row, "macs"),
+            _same(size.layers[row.places[0]].stride) if row.leaf else "",
+            _same(size.layers[row.places[0]].first) if row.leaf else "",
+        )
+        for row in rows
+    ]
+    cells.append(("total", "", size.totals.connections_inside, size.totals.macs, "", ""))
+    columns = ("layer", "kind", "inside", "MACs", "stride", "first")
+    notes = (
+        "inside: connections that do not fall on zero padding.  MACs: multiply-accumulates.",
+        "stride: input positions between neighbouring units.  first: the lowest one that the first unit sees.",
+    )
+    return Table("Work and borders", columns, cells, notes)
+
+
+def joined(extents: tuple[int, ...]) -> str:
+    """Extents in the notation of specs."""
+    return "x".join(map(str, extents))
+
+
+def _sum(size: Size, row: Row, what: str) -> int | None:
+    """Over the operations of a row that are known; None where it is one that is not."""
+    values: list[int | None] = [getattr(size.layers[place], what) for place in row.places]
+    if row.leaf and None in values:
+        return None
+    return sum(value for value in values if value is not None)
+
+
+def _seen(size: Size, row: Row) -> str:
+    """What the units of a layer see; of a repeated one from the least to the most."""
+    cells = [field_cell(size, size.layers[place]) for place in row.everywhere]
+    first, last = cells[0], cells[-1]
+    return first if first == last else f"{first}..{last}"
+
+
+def field_cell(size: Size, layer: LayerSize) -> str:
+    """How many positions along every axis the units of a layer see."""
+    extents = size.extents
+    if layer.receptive_field is None or layer.stride is None or layer.phases is None or not extents:
+        return ""
+    if layer.receptive_field == extents and layer.first == (0,) * len(extents) and not any(layer.stride):
+        return _EVERYTHING
+    sizes = (
+        f"{min(phases)}-{size}" if phases else f"{size}"
+        for size, phases in zip(layer.receptive_field, layer.phases, strict=True)
+    )
+    return "x".join(sizes)
+
+
+def _left_out(size: Size, rows: Sequence[Row]) -> list[str]:
+    """What a grouped table does not show."""
+    if all(row.leaf and row.depth == 0 and len(row.places) == 1 for row in rows) and len(rows) == len(size.layers):
+        return []
+    hidden = [layer for layer in size.layers if not is_shown(layer)]
+    notes = [
+        "A module's row is the sum over all that it holds; under a row that stands for several, the first is shown."
+    ]
+    if hidden:
+        parameters = sum(layer.parameters or 0 for layer in hidden)
+        notes.append(
+            f"Not shown: {counted(len(hidden), 'operation')} without neurons, such as activations and normalisation, "
+            f"with {counted(parameters, 'parameter')}; --all (in_full()) shows every one."
+        )
+    return notes
+
+
+def _notes(size: Size) -> Iterable[str]:
+    if size.unknown:
+        yield f"Incomplete: not counted, because not known: {listed_names(size.unknown)}."
+    if size.totals.trainable != size.totals.parameters:
+        frozen = size.totals.parameters - size.totals.trainable
+        yield f"{size.totals.trainable:,} parameters are trained, {frozen:,} are frozen."
+    turning = [layer.name for layer in size.layers if layer.neurons and layer.phases and any(layer.phases)]
+    if turning:
+        yield f"What a unit sees depends on its position in {listed_names(turning)}."
+    if size.lost:
+        yield f"What units see cannot be followed behind {listed_names(size.lost)}."
+    crooked = [_misalignment_note(each, size.axis_name(each.axis)) for each in size.misaligned]
+    yield from list(dict.fromkeys(crooked))[:_MOST_NOTES]
+    if size.gated is not None:
+        yield f"From {size.gated} on, a gate or a normalisation also depends on the whole image; it is left out."
+
+
+def _same(values: tuple[int | None, ...] | None) -> str:
+    """One number where all axes agree, else one for each."""
+    if not values or None in values:
+        return ""
+    return f"{values[0]}" if len(set(values)) == 1 else " x ".join(map(str, values))
+
+
+def listed_names(names: Sequence[str]) -> str:
+    """Names with commas between them; of many the first."""
+    each = list(dict.fromkeys(names))
+    more = len(each) - _MOST_NOTES
+    return ", ".join(each[:_MOST_NOTES]) + (f" and {more} more" if more > 0 else "")
+
+
+def _misalignment_note(found: Misalignment, axis: str) -> str:
+    where = f"{found.name}: its branches"
+    if found.offset is None:
+        return f"{where} move over the {axis} at different paces, so they do not meet on the same places."
+    return f"{where} are centred {found.offset:g} positions apart along the {axis}."

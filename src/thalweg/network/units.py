@@ -1,0 +1,134 @@
+"""What one unit of a network sees, along every spatial axis of the input."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from thalweg.errors import InputError
+from thalweg.network.graph import Graph
+from thalweg.network.receptive_field import Ends, ReceptiveFields
+from thalweg.report import Cell, Result, Table, printable
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_AXIS_NAMES = {1: ("position",), 2: ("height", "width")}
+
+
+@dataclass(frozen=True, repr=False)
+class Unit(Result):
+    """What one unit sees, along every spatial axis of the input.
+
+    Args:
+        layer: the layer that it belongs to.
+        index: its position there.
+        input_extents: the extents of the image.
+        clipped: the first and last position that the unit really depends on; None where it sees nothing.
+        unclipped: the same if image and maps had no borders; negative positions lie in the padding.
+    """
+
+    layer: str
+    index: tuple[int, ...]
+    input_extents: tuple[int, ...]
+    clipped: tuple[Ends, ...] | None
+    unclipped: tuple[Ends, ...] | None
+
+    def table(self) -> Table:
+        """One row for each axis."""
+        rows: list[tuple[Cell, ...]] = []
+        for axis, name in enumerate(axis_names(len(self.input_extents))):
+            cells: list[Cell] = [name]
+            for ends in (self.clipped, self.unclipped):
+                lo, hi = ends[axis] if ends else (None, None)
+                cells += [lo, hi, None if lo is None or hi is None else hi - lo + 1]
+            rows.append(tuple(cells))
+        notes = () if self.clipped else ("Inside the image it sees nothing.",)
+        unit = ", ".join(map(str, self.index))
+        columns = ("axis", "first", "last", "size", "first, no borders", "last, no borders", "size, no borders")
+        return Table(f"Unit ({unit}) of {self.layer}", columns, rows, notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Keys: layer, index, clipped, unclipped; intervals are [first, last] for every axis."""
+        return {"layer": self.layer, "index": self.index, "clipped": self.clipped, "unclipped": self.unclipped}
+
+    def figure(self) -> go.Figure:
+        """The image and the interval along each axis."""
+        import plotly.graph_objects as go
+
+        figure = go.Figure()
+        names = list(axis_names(len(self.input_extents)))
+        whole = tuple((0, extent - 1) for extent in self.input_extents)
+        for what, ends, colour, width in (
+            ("image", whole, "#d9dee3", 0.8),
+            ("seen if there were no borders", self.unclipped, "#f3d9a4", 0.5),
+            ("seen", self.clipped, "#edae49", 0.3),
+        ):
+            if ends:
+                lengths, starts = [hi - lo + 1 for lo, hi in ends], [lo for lo, _ in ends]
+                bar = go.Bar(x=lengths, base=starts, y=names, orientation="h", name=what, width=width)
+                figure.add_trace(bar.update(marker_color=colour))
+        figure.update_layout(
+            barmode="overlay", template="plotly_white", height=180 + 70 * len(names),
+            title=plain(self.table().title), xaxis_title="input positions",
+        )  # fmt: skip
+        return figure
+
+
+def unit_of(graph: Graph, fields: ReceptiveFields, place: int, index: Sequence[int]) -> Unit:
+    """What one unit of an operation sees.
+
+    Args:
+        graph: the network.
+        fields: its receptive fields.
+        place: which operation.
+        index: as for `thalweg.network.size.Size.unit`.
+
+    Raises:
+        InputError: the operation has no such unit, or what it sees cannot be followed.
+    """
+    name, tensor = graph.operations[place].name, graph.operations[place].output
+    try:
+        where = tuple(operator.index(unit) for unit in index) or ((0,) if not tensor.extents else ())
+    except TypeError:
+        raise InputError(f"The position of a unit of {name!r} must be whole numbers.") from None
+    extents = tensor.extents or (tensor.size,)
+    if len(where) != len(extents) or not all(0 <= unit < n for unit, n in zip(where, extents, strict=True)):
+        ranges = ",".join(f"0..{extent - 1}" for extent in extents)
+        raise InputError(
+            f"Layer {name!r} has no unit {','.join(map(str, where))!r}; "
+            f"its units are {ranges} (positions counted from 0, without the channel)."
+        )
+    unclipped = fields.of(tensor)
+    if unclipped is None:
+        raise InputError(f"What the units of {name!r} see cannot be followed; ask about another layer.")
+    clipped = fields.clipped(tensor)
+    seat = where
+    if unclipped.layout is not None:
+        seat = _position_in(unclipped.layout.shape, unclipped.layout.spatial, where[0])
+    elif not tensor.extents:
+        seat = (0,) * len(graph.inputs[0].spatial)
+    inside = clipped.ends(seat) if clipped is not None else None
+    return Unit(name, where, graph.inputs[0].extents, inside, unclipped.ends(seat))
+
+
+def _position_in(shape: tuple[int, ...], spatial: tuple[int | None, ...], unit: int) -> tuple[int, ...]:
+    """The spatial position of a unit of a flattened map."""
+    index = []
+    for extent in reversed(shape):
+        unit, place = divmod(unit, extent)
+        index.append(place)
+    index.reverse()
+    return tuple(0 if axis is None else index[axis] for axis in spatial)
+
+
+def axis_names(axes: int) -> tuple[str, ...]:
+    """What the spatial axes of an input are called."""
+    return _AXIS_NAMES.get(axes) or tuple(f"axis {number}" for number in range(1, axes + 1))
+
+
+def plain(text: str) -> str:
+    """A name in a picture, where Plotly would take tags for markup."""
+    return printable(text).replace("&", "&amp;").replace("<", "&lt;")
