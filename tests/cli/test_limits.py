@@ -110,7 +110,9 @@ def test_a_diverging_rate_is_an_answer_not_an_error(capsys):
         (["1 2 = 3", "--optimizers", "gd,adagard"], "There is no optimizer named 'adagard'; did you mean 'adagrad'?"),
         (["1 2 = 3", "--start", "1 x"], "--start: 'x' is not a number."),
         (["1 2 = 3", "--start", "1 2 3"], "w0 must have 2 values, one per column of X, but has 3."),
-        (["1 2 = 3", "--rate", "nan"], "A learning rate must be a finite number above 0, but gd has nan."),
+        (["1 2 = 3", "--rate", "nan"], "--rate: 'nan' is not a finite number."),
+        (["1 2 = 3", "--rate", "-1"], "A learning rate must be a finite number above 0, but gd has -1.0."),
+        (["1 2 = 3", "--rate", "c"], "--rate: 'c' is not a number."),
         (["1 2 = 3", "--steps", "0"], "steps must be at least 1, but it is 0."),
         (["1 2 = 3", "--batch", "2"], "A batch must hold 1 to 1 examples, but momentum has 2."),
         (["1 2 = 3", "--target", "0"], "'1 2 = 3' has its own target; a target can be chosen only for a"),
@@ -160,6 +162,13 @@ def test_an_expansion_instead_of_a_run(capsys):
     code, out, _ = call(capsys, "1 2 = 3; 0 1 = 2", "--expand", "i,j", "--momentum", "delta", "--json")
     assert code == 0
     assert json.loads(out)["weights"][1]["latex"].startswith(r"w_{2} = ((1 + \delta) I - X_{j}^\top X_{j})")
+
+
+def test_the_rate_of_an_expansion_may_be_a_name(capsys):
+    _, out, _ = call(capsys, "1 2 = 3; 0 1 = 2", "--expand", "i,j", "--rate", "c", "--json")
+    answer = json.loads(out)
+    assert answer["scale"] == "c"
+    assert answer["weights"][1]["latex"] == r"w_{2} = c (I - c X_{j}^\top X_{j}) X_{i}^\top t_{i} + c X_{j}^\top t_{j}"
 
 
 def test_a_trace_instead_of_a_run(capsys):

@@ -84,6 +84,13 @@ def test_a_batch_that_comes_again_is_collected():
     )
 
 
+def test_many_steps_without_momentum_are_written_out_too():
+    order = [str(step % 8 + 1) for step in range(100)]
+    found = expand(tw.LeastSquares(PROBLEM.X / 3, PROBLEM.t), order)
+    assert len(found.weights) == 100
+    assert max(one.difference for one in found.weights) < 1000 * EPS
+
+
 def test_names_take_batches_in_turn_and_numbers_their_own():
     rows = expand(PROBLEM, "b,a,b", batch=3).rows
     assert {name: array.tolist() for name, array in rows.items()} == {"b": [0, 1, 2], "a": [3, 4, 5]}
@@ -117,6 +124,12 @@ def test_the_answer_is_shown_and_saved(tmp_path):
         ("i", {"batch": 9}, "A batch must hold 1 to 8 examples, but it is to hold 9."),
         ("i", {"rate": 0}, "The rate of an expansion must be a finite number above 0 or a name, but it is '0'."),
         ("i", {"momentum": "-1"}, "The momentum of an expansion must be a finite number of at least 0 or a name"),
+        (
+            "1," * 10 + "1",
+            {"momentum": 0.5},
+            "At most 10 steps can be written out with momentum, but the order has 11.",
+        ),
+        ("1," * 100 + "1", {}, "At most 100 steps can be written out, but the order has 101."),
         ("i", {"momentum": "nan"}, "The momentum of an expansion must be a finite number of at least 0 or a name"),
     ],
 )

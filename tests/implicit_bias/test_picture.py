@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import thalweg as tw
-from thalweg.implicit_bias.trajectories import OPTIMIZERS
+from thalweg.implicit_bias.trajectories import OPTIMIZERS, names
 
 ONE_EXAMPLE = tw.LeastSquares([[1.0, 2.0]], [3.0])
 
@@ -42,6 +42,16 @@ def test_every_landing_is_labelled_once():
     figure = tw.limits(ONE_EXAMPLE, ["gd", "sgd", "adagrad", "sign"]).figure()
     labels = [annotation.text for annotation in figure.layout.annotations]
     assert labels == ["gd, sgd<br><b>(0.6, 1.2)</b>", "adagrad, sign<br><b>(1, 1)</b>"]
+
+
+def test_of_many_seeds_one_is_drawn_and_no_line_is_as_wide_as_the_picture():
+    problem = tw.LeastSquares([[1.0, 2.0], [2.0, 4.0]], [3.0, 6.0])
+    figure = tw.limits(problem, ["sgd", "adam", "gd"], 5, 200, batch=1).figure()
+    runs = [trace for trace in figure.data if ": " in trace.name]
+    assert [trace.name.split(":")[0] for trace in runs] == ["sgd, 5 seeds", "adam, 5 seeds", "gd"]
+    assert [note.text.split("<")[0] for note in figure.layout.annotations] == ["sgd, 5 seeds, gd", "adam, 5 seeds"]
+    many = tw.limits(problem, names(), steps=50).figure()
+    assert max(trace.line.width or 0 for trace in many.data) < 16
 
 
 def test_a_run_that_diverges_leaves_the_window_where_it_is():

@@ -43,6 +43,10 @@ def test_raw_tumours_take_a_million_times_the_steps_of_standardised_ones(tmp_pat
     assert answer.conditions[0] > 1e12 > 1e6 > answer.conditions[1]
     assert told[-1] == 1.0
     assert "more than 300" in answer.table().to_text()
+    bars = answer.figure().data[0]
+    assert list(bars.text) == ["more than 300", "more than 300", f"{raw['preconditioned'].steps}"]
+    assert list(bars.y) == [300, 300, raw["preconditioned"].steps]
+    assert list(bars.marker.opacity) == [0.3, 0.3, 1]
     assert answer.to_dict()["raw"]["gradient_descent_by_formula"] == answer.gradient_descent[0]
     answer.save(tmp_path / "steps.html")
     answer.save(tmp_path / "steps.json")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import time
@@ -14,6 +15,7 @@ import pytest
 import thalweg as tw
 from thalweg.data import load, load_test
 from thalweg.errors import InputError
+from thalweg.implicit_bias.outcome import Verdict
 from thalweg.implicit_bias.rules import AdaGrad, OptaxAdaGrad
 from thalweg.implicit_bias.trajectories import Optimizer, names
 from thalweg.implicit_bias.verdict import Limits, outcomes
@@ -116,6 +118,33 @@ def test_seeds_repeat_what_is_random_and_nothing_else():
     assert np.array_equal(again.outcomes[0].w, answer.outcomes[2].w)
 
 
+def test_many_seeds_share_a_row_for_each_verdict_and_the_file_has_every_run(tmp_path):
+    problem = tw.LeastSquares([[3.0, 0.0, 1.0], [0.0, 1.0, 0.5]], [3.0, 1.0])
+    answer = tw.limits(problem, ["gd", "sgd", "adam"], 5, 300, batch=1)
+    verdicts, ways, settings = answer.tables()
+    assert [row[0] for row in verdicts.rows] == ["gd", "sgd, 5 seeds", "adam, 5 seeds"]
+    adams = [outcome for outcome in answer.outcomes if outcome.name == "adam"]
+    assert verdicts.rows[2][4] == np.median([outcome.row_space_ratio for outcome in adams])
+    assert ways.rows[2][2] == np.median([outcome.distance_to_nearest for outcome in adams])
+    assert settings.rows[2][1] == np.median([outcome.trajectory.steps for outcome in adams])
+    assert any("medians" in note for note in verdicts.notes)
+    assert len(answer.table().rows) == len(answer.to_dict()["optimizers"]) == 11
+    odd = dataclasses.replace(answer.outcomes[5], verdict=Verdict.NOT_CONVERGED)
+    split = dataclasses.replace(answer, outcomes=(*answer.outcomes[1:5], odd))
+    assert [row[:2] for row in split.tables()[0].rows] == [
+        ["sgd, 4 seeds", "minimum-norm solution"],
+        ["sgd, seed 4", "not converged"],
+    ]
+
+
+def test_a_diverged_run_without_a_limit_of_its_own_is_told_that_of_gradient_descent():
+    answer = tw.limits(ONE_EXAMPLE, [("mine", optax.sgd(3.0))])
+    assert answer.outcomes[0].verdict == "diverged"
+    note = answer.table().notes[-1]
+    assert note.startswith("mine: diverged within ")
+    assert note.endswith(" steps; plain gradient descent is stable below 0.2.")
+
+
 def test_progress_runs_from_0_to_1():
     told = []
     tw.limits(ONE_EXAMPLE, ["gd", "sign"], steps=100, progress=told.append)
@@ -163,6 +192,8 @@ def test_json_has_the_documented_keys():
     assert gd["limit"] == pytest.approx([0.6, 1.2])
     assert adagrad["norm_ratio"] == pytest.approx(np.sqrt(2) / np.hypot(0.6, 1.2))
     assert adagrad["closed_form"]["name"] == "equal steps per coordinate"
+    assert set(adagrad["closed_form"]) == {"name", "distance", "residual"}
+    assert adagrad["closed_form"]["residual"] < 1e-15
     assert adagrad["settings"]["epsilon"] == 1e-10
     assert optax["settings"]["accumulator"] == 0.1
     assert optax["closed_form"] is None

@@ -33,7 +33,13 @@ def limits(
     start: Annotated[
         str | None, typer.Option(metavar="W0", help='The first weights, as in "1, 0". Default: zeros.')
     ] = None,
-    rate: Annotated[float | None, typer.Option(help="One learning rate for all, in place of their defaults.")] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ETA",
+            help="One learning rate for all, in place of their defaults; with --expand also a name for 2 eta / b.",
+        ),
+    ] = None,
     batch: Annotated[int | None, typer.Option(help="Examples in a step, for all but gd and sgd. Default: all.")] = None,
     seeds: Annotated[int, typer.Option(help="Runs of each optimizer that draws batches at random.")] = 1,
     seed: Annotated[int, typer.Option(help="The seed of the first of them.")] = 0,
@@ -91,12 +97,13 @@ def limits(
         )
         return
     delta = None if momentum is None else number(momentum, "--momentum")
+    eta = None if rate is None else number(rate, "--rate")
     if trace is not None:
         from thalweg.implicit_bias.worked import Traces
         from thalweg.implicit_bias.worked import trace as worked
 
         traces = [
-            worked(problem, name, trace, start=w0, rate=rate, batch=batch, seed=seed, momentum=delta) for name in chosen
+            worked(problem, name, trace, start=w0, rate=eta, batch=batch, seed=seed, momentum=delta) for name in chosen
         ]
         show(Traces(tuple(traces)), json=json, save=save)
         return
@@ -126,7 +133,7 @@ def limits(
                 steps,
                 batch=batch,
                 start=w0,
-                rate=rate,
+                rate=eta,
                 seed=seed,
                 momentum=delta,
                 precision="float32" if float32 else "float64",

@@ -14,6 +14,7 @@ import html
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from thalweg.report import Cell, Result, Table
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+_MOST_STEPS, _MOST_WITH_MOMENTUM = 100, 10  # with momentum every step doubles the number of terms
 _SYMBOLS_STAND_FOR = 0.3  # when an expansion with symbols is checked by a run, which needs numbers
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]*|\d+")
 
@@ -40,7 +42,7 @@ class Expanded:
         latex: the whole equation.
         coefficients: by batch, SymPy expressions in which the noncommutative symbol `A_p` stands for `X_p^T X_p` and a
             number for so many times the identity.
-        expression: the same as one SymPy matrix expression in the `X_p` and `t_p`.
+        sizes: how many rows each batch of the run holds.
         value: what it comes to on the data, `(d,)`.
         difference: how far that is from the literal run's vector, relative to the longest vector so far.
     """
@@ -48,9 +50,14 @@ class Expanded:
     step: int
     latex: str
     coefficients: dict[str, Any]
-    expression: Any
+    sizes: dict[str, int]
     value: Vector
     difference: float
+
+    @cached_property
+    def expression(self) -> Any:
+        """The same as one SymPy matrix expression in the `X_p` and `t_p`."""
+        return _matrix_expression(self.coefficients, self.sizes, len(self.value))
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,7 +94,9 @@ class Expansion(Result):
             + "; ".join(f"{name} = rows {', '.join(map(str, rows))}" for name, rows in self.rows.items())
             + " of X, from 0."
         )
-        return Table(f"The first steps written out: batches {', '.join(self.order)}", ("", "difference"), rows, notes)
+        return Table(
+            f"The first steps written out: batches {', '.join(self.order)}", ("LaTeX", "difference"), rows, notes
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Keys `order`, `rows`, `scale` (2 eta / b), `momentum`, `weights`, `velocities`.
@@ -157,7 +166,7 @@ def expand(
         momentum: a number, or a name for a symbol.
 
     Raises:
-        InputError: a name, a number or the order cannot be used.
+        InputError: a name, a number or the order cannot be used, or there are more than 100 steps, 10 with momentum.
     """
     import sympy
 
@@ -172,9 +181,12 @@ def expand(
     if rate is not None and scale.is_number:
         scale = 2 * scale / batch
     delta = _quantity("momentum", momentum)
+    most, with_momentum = (_MOST_STEPS, "") if delta == 0 else (_MOST_WITH_MOMENTUM, " with momentum")
+    if len(names) > most:
+        raise InputError(f"At most {most} steps can be written out{with_momentum}, but the order has {len(names)}.")
     numbers = dict.fromkeys(scale.free_symbols | delta.free_symbols, _SYMBOLS_STAND_FOR)
 
-    A = {name: sympy.Symbol(f"A_{name}", commutative=False) for name in rows}
+    A = {name: _gram(name) for name in rows}
     V: dict[str, Any] = dict.fromkeys(rows, sympy.Integer(0))
     C: dict[str, Any] = dict.fromkeys(rows, sympy.Integer(0))
     literal = _literal(problem, [rows[name] for name in names], scale.subs(numbers), delta.subs(numbers))
@@ -201,7 +213,7 @@ def expand(
                     step=step,
                     latex=_equation(kind, step, coefficients, A),
                     coefficients={p: c for p, c in coefficients.items() if c != 0},
-                    expression=_matrix_expression(coefficients, A, rows, problem.d),
+                    sizes={p: len(of_batch) for p, of_batch in rows.items()},
                     value=value,
                     difference=float(np.linalg.norm(value - run)) / (longest or 1.0),
                 )
@@ -218,6 +230,13 @@ def _names(order: str | Sequence[str]) -> list[str]:
                 f"A batch must be named by letters and digits, as in 'i,j,k' or '1,2,1', but got {name!r}."
             )
     return names
+
+
+def _gram(name: str) -> Any:
+    """The symbol that stands for `X_p^T X_p`."""
+    import sympy
+
+    return sympy.Symbol(f"A_{name}", commutative=False)
 
 
 def _rows(n: int, names: Sequence[str], batch: int) -> dict[str, NDArray[np.intp]]:
@@ -304,11 +323,11 @@ def _applied(
     return apply(coefficient, np.asarray(X[rows[p]].T @ t[rows[p]], dtype=np.float64))
 
 
-def _matrix_expression(coefficients: dict[str, Any], A: dict[str, Any], rows: dict[str, Any], d: int) -> Any:
+def _matrix_expression(coefficients: dict[str, Any], sizes: dict[str, int], d: int) -> Any:
     import sympy
 
-    X = {name: sympy.MatrixSymbol(f"X_{name}", len(rows[name]), d) for name in rows}
-    grams = {A[name]: X[name].T * X[name] for name in rows}
+    X = {name: sympy.MatrixSymbol(f"X_{name}", size, d) for name, size in sizes.items()}
+    grams = {_gram(name): X[name].T * X[name] for name in sizes}
     identity = sympy.Identity(d)
 
     def matrix(expression: Any) -> Any:
@@ -324,9 +343,8 @@ def _matrix_expression(coefficients: dict[str, Any], A: dict[str, Any], rows: di
         return grams[expression]
 
     terms = [
-        matrix(coefficient) * X[name].T * sympy.MatrixSymbol(f"t_{name}", len(rows[name]), 1)
+        matrix(coefficient) * X[name].T * sympy.MatrixSymbol(f"t_{name}", sizes[name], 1)
         for name, coefficient in coefficients.items()
-        if coefficient != 0
     ]
     return sympy.MatAdd(*terms).doit(deep=False)
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from thalweg.implicit_bias.closed_form import ClosedForm, closed_form, has_one_minimiser, known_limits
-from thalweg.implicit_bias.rules import Gradient, OptaxTransformation
+from thalweg.implicit_bias.rules import Gradient
 from thalweg.implicit_bias.trajectories import Trajectory, curvature, interpolates, precision
 from thalweg.least_squares import LeastSquares, Vector
 
@@ -48,8 +48,8 @@ class Outcome:
             start is a minimiser, or the run diverged.
         distance_to_nearest: `||w - w_nearest||` from the minimiser nearest to the start; None where it diverged.
         distance_to_minimum_norm: the same from the minimiser of least norm; equal where the start is zero.
-        closed_form: the limit that a formula predicts, where one is known; for an Optax transformation, of which
-            nothing is known, the one that the run has reached, if any.
+        closed_form: the limit that a formula predicts, where one is known; elsewhere the first of those known that the
+            run has reached all the same, if any.
         distance_to_closed_form: `||w - w_formula||`.
         stability_limit: the rate above which the run diverges for certain with the full batch; with smaller batches
             the rate below which no step moves away from a common solution. None where there is no such rate.
@@ -90,7 +90,7 @@ def judged(problem: LeastSquares, trajectory: Trajectory) -> Outcome:
     optimizer, w0, w = trajectory.optimizer, trajectory.w0, trajectory.w
     full_batch = optimizer.batch is None
     formula = closed_form(problem, optimizer, w0)
-    if isinstance(optimizer.rule, OptaxTransformation) and trajectory.ended != "overflow":
+    if formula is None and trajectory.ended != "overflow":
         formula = _reached(problem, trajectory)
     known = optimizer.rule.stability_limit(curvature(problem, optimizer))
     above_limit = full_batch and known is not None and optimizer.rate is not None and optimizer.rate > known

@@ -1,4 +1,7 @@
-"""The pictures of `limits`: the plane of two weights, the numbers of every run, the losses on the way."""
+"""The pictures of `limits`: the plane of two weights, the numbers of every run, the losses on the way.
+
+Of several seeds that share a row of the tables, the first is drawn.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
 # Okabe and Ito's colours, which those who do not see all colours can tell apart.
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8B6FC0", "#7A7A7A")
 _INK = "#2b2f36"
+_WIDEST = 12  # pixels that the first of many runs is wider than the last
 
 
 def plane(limits: Limits) -> go.Figure:
@@ -29,7 +33,8 @@ def plane(limits: Limits) -> go.Figure:
     import plotly.graph_objects as go
 
     start, nearest = limits.start, limits.nearest
-    ends = [outcome.w for outcome in limits.outcomes if outcome.distance_to_nearest is not None]
+    rows = limits.rows()
+    ends = [group[0].w for _, group in rows if group[0].distance_to_nearest is not None]
     corners = np.array([start, nearest, *ends])
     centre = (corners.min(axis=0) + corners.max(axis=0)) / 2
     reach = 0.75 * float(np.max(corners.max(axis=0) - corners.min(axis=0))) or 1.0
@@ -46,8 +51,8 @@ def plane(limits: Limits) -> go.Figure:
             rim = start[:, None] + np.linalg.norm(nearest - start) * np.array([np.cos(circle), np.sin(circle)])
             _add_curve(figure, rim, "equally far from the start", {"color": "#c3c8cf", "dash": "dot", "width": 1.5})
 
-    for position, outcome in enumerate(limits.outcomes):
-        path = outcome.trajectory.path
+    for position, (name, group) in enumerate(rows):
+        path = group[0].trajectory.path  # of several seeds the first
         assert path is not None, "runs in the plane keep their path"
         inside = np.all(np.abs(path - centre) <= 20 * reach, axis=1)  # a run that diverges leaves the picture
         colour = _COLOURS[position % len(_COLOURS)]
@@ -55,9 +60,9 @@ def plane(limits: Limits) -> go.Figure:
             x=path[inside, 0],
             y=path[inside, 1],
             mode="lines+markers",
-            name=html.escape(f"{outcome.name}: {outcome.verdict}"),
+            name=html.escape(f"{name}: {group[0].verdict}"),
             # Earlier runs are drawn wider, so that those that share a path can all be seen.
-            line={"color": colour, "width": 2 + 2 * (len(limits.outcomes) - 1 - position)},
+            line={"color": colour, "width": 2 + min(2, _WIDEST / len(rows)) * (len(rows) - 1 - position)},
             marker={"size": 6, "color": colour, "line": {"color": "white", "width": 1}, "maxdisplayed": 40},
         )
 
@@ -125,15 +130,15 @@ def _add_curve(figure: go.Figure, points: np.ndarray, name: str, line: dict[str,
 def _landings(limits: Limits) -> list[tuple[list[str], Vector]]:
     """The places where runs ended, each with the names of all that did."""
     landings: list[tuple[list[str], Vector]] = []
-    for outcome in limits.outcomes:
-        if outcome.distance_to_nearest is None:
+    for name, group in limits.rows():
+        if group[0].distance_to_nearest is None:
             continue
         for names, place in landings:
-            if _coordinates(place) == _coordinates(outcome.w):
-                names.append(outcome.name)
+            if _coordinates(place) == _coordinates(group[0].w):
+                names.append(name)
                 break
         else:
-            landings.append(([outcome.name], outcome.w))
+            landings.append(([name], group[0].w))
     return landings
 
 
@@ -145,12 +150,13 @@ def numbers(limits: Limits) -> go.Figure:
     """For every run, how far it went beside the shortest way, and how far out of the row space it is."""
     from plotly.subplots import make_subplots
 
-    names = [html.escape(f"{position + 1}. {outcome.name}") for position, outcome in enumerate(limits.outcomes)]
+    rows = limits.rows()
+    names = [html.escape(f"{position}. {name}") for position, (name, _) in enumerate(rows, start=1)]
     colours = [_COLOURS[position % len(_COLOURS)] for position in range(len(names))]
-    norms = [outcome.norm_ratio for outcome in limits.outcomes]
-    ratios = [outcome.row_space_ratio for outcome in limits.outcomes]
+    norms = [group[0].norm_ratio for _, group in rows]
+    ratios = [group[0].row_space_ratio for _, group in rows]
     has_row_space = any(ratio is not None for ratio in ratios)
-    right = ratios if has_row_space else [outcome.distance_to_nearest for outcome in limits.outcomes]
+    right = ratios if has_row_space else [group[0].distance_to_nearest for _, group in rows]
     titles = ("way / shortest way", "row-space ratio (rounding below 30)" if has_row_space else "distance from w*")
     figure = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.06)
     for column, values in ((1, norms), (2, right)):
@@ -169,14 +175,14 @@ def losses(limits: Limits) -> go.Figure:
     import plotly.graph_objects as go
 
     figure = go.Figure()
-    for position, outcome in enumerate(limits.outcomes):
-        run = outcome.trajectory
+    for position, (name, group) in enumerate(limits.rows()):
+        run = group[0].trajectory
         shown = np.isfinite(run.losses) & (run.losses > 0) & (run.loss_steps > 0)
         figure.add_scatter(
             x=run.loss_steps[shown],
             y=run.losses[shown],
             mode="lines",
-            name=html.escape(outcome.name),
+            name=html.escape(name),
             line={"color": _COLOURS[position % len(_COLOURS)]},
         )
     figure.update_layout(

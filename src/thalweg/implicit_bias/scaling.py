@@ -102,16 +102,23 @@ class StepsToLoss(Result):
         return {"loss": self.loss, "budget": self.budget, **kinds}
 
     def figure(self) -> go.Figure:
-        """The steps of each method side by side; none where the budget was too small."""
+        """The steps of each method side by side; a pale bar as high as the budget where that was too small."""
         import plotly.graph_objects as go
 
         figure = go.Figure()
-        for name, found in (("columns as they are", self.raw), ("standardised", self.scaled)):
-            figure.add_bar(x=[html.escape(one.name) for one in found], y=[one.steps for one in found], name=name)
+        kinds = (("columns as they are", self.raw, "#D55E00"), ("standardised", self.scaled, "#0072B2"))
+        for name, found, colour in kinds:
+            figure.add_bar(
+                x=[html.escape(one.name) for one in found],
+                y=[self.budget if one.steps is None else max(one.steps, 1) for one in found],
+                text=[self._steps(one) for one in found],
+                name=name,
+                marker={"color": colour, "opacity": [0.3 if one.steps is None else 1 for one in found]},
+            )
         figure.update_layout(
             title=f"Steps to a loss of {self.loss:g}",
             template="plotly_white",
-            yaxis={"title": "steps", "type": "log"},
+            yaxis={"title": "steps", "type": "log", "range": [0, float(np.log10(2 * self.budget))]},
         )
         return figure
 

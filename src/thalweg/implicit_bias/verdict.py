@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -37,6 +38,7 @@ Pair: TypeAlias = tuple[Any, Any]
 Asked: TypeAlias = Sequence[str | Optimizer | tuple[str, Any]] | Mapping[str, Any]
 
 _MOST_WEIGHTS_PRINTED = 1000
+_MOST_SEEDS_APART = 3  # more of them share a row in a terminal
 _PATIENCE = 10.0  # seconds that literal runs may take at most before compiling, which takes some too, is worth it
 
 
@@ -261,28 +263,29 @@ class Limits(Result):
         return Table(self._title, columns, rows, self._notes())
 
     def tables(self) -> list[Table]:
-        """The same in three tables as wide as a terminal: the verdicts, the way there, and how each run was made."""
-        names = [outcome.name for outcome in self.outcomes]
-        if len(set(names)) < len(names):
-            names = [
-                outcome.name if outcome.trajectory.seed is None else f"{outcome.name}, seed {outcome.trajectory.seed}"
-                for outcome in self.outcomes
-            ]
+        """The same in three tables as wide as a terminal: the verdicts, the way there, and how each run was made.
+
+        Many seeds of an optimizer share a row for each verdict, with the median of their numbers.
+        """
+        rows = self.rows()
         verdicts: list[list[Cell]] = []
         ways: list[list[Cell]] = []
         settings: list[list[Cell]] = []
         shows_weights = self.problem.d <= 3
-        for name, outcome in zip(names, self.outcomes, strict=True):
-            run, formula = outcome.trajectory, outcome.closed_form
-            place = [_point(run.w)] * shows_weights
-            verdicts.append([name, outcome.verdict.value, *place, run.loss, outcome.row_space_ratio])
+        for name, group in rows:
+            run, formula = group[0].trajectory, group[0].closed_form
+            place = [_point(np.median([one.w for one in group], axis=0))] * shows_weights
+            loss = _median([one.trajectory.loss for one in group])
+            verdicts.append([name, group[0].verdict.value, *place, loss])
+            verdicts[-1].append(_median([one.row_space_ratio for one in group]))
             if self.test is not None:
-                verdicts[-1].append(self.test_error(outcome.w))
-            predicted = formula.name if formula else "none known"
-            way: list[Cell] = [name, outcome.norm_ratio, outcome.distance_to_nearest, predicted]
-            ways.append([*way, outcome.distance_to_closed_form])
-            rate = run.optimizer.rate
-            settings.append([name, run.steps, rate, outcome.stability_limit, _settings_text(run.optimizer)])
+                verdicts[-1].append(_median([self.test_error(one.w) for one in group]))
+            way: list[Cell] = [name, _median([one.norm_ratio for one in group])]
+            way += [_median([one.distance_to_nearest for one in group]), formula.name if formula else "none known"]
+            ways.append([*way, _median([one.distance_to_closed_form for one in group])])
+            steps = _median([one.trajectory.steps for one in group])
+            limit = group[0].stability_limit
+            settings.append([name, steps, run.optimizer.rate, limit, _settings_text(run.optimizer)])
         head = ("optimizer", "verdict", *["lands at"] * shows_weights, "loss", "row space")
         if self.test is not None:
             head = (*head, "test error")
@@ -296,6 +299,22 @@ class Limits(Result):
             ),
             Table("How they were run", ("optimizer", "steps", "rate", "stable below", "settings"), settings),
         ]
+
+    def rows(self) -> list[tuple[str, list[Outcome]]]:
+        """What tables and pictures show as one, and its name: a run, or all seeds of an optimizer with one verdict."""
+        runs = Counter(outcome.name for outcome in self.outcomes)
+        groups: dict[Any, list[Outcome]] = {}
+        for position, outcome in enumerate(self.outcomes):
+            many = runs[outcome.name] > _MOST_SEEDS_APART and outcome.trajectory.seed is not None
+            formula = outcome.closed_form and outcome.closed_form.name
+            key = (outcome.name, outcome.verdict, formula) if many else position
+            groups.setdefault(key, []).append(outcome)
+        rows = []
+        for group in groups.values():
+            name, seed = group[0].name, group[0].trajectory.seed
+            several = f", seed {seed}" if runs[name] > 1 and seed is not None else ""
+            rows.append((f"{name}, {len(group)} seeds" if len(group) > 1 else name + several, group))
+        return rows
 
     @property
     def _title(self) -> str:
@@ -314,6 +333,8 @@ class Limits(Result):
             f" = {_point(self.nearest)}" if self.problem.d <= 3 else f", of norm {np.linalg.norm(self.nearest):.6g},"
         )
         notes = [f"w*{place} is {kind}."]
+        if any(len(group) > 1 for _, group in self.rows()):
+            notes.append("Where several seeds share a row, its numbers are their medians; --json has every run.")
         if any(outcome.verdict is Verdict.ALREADY for outcome in self.outcomes):
             notes.append("The start is one already, so every optimizer stays there, at every rate.")
         if any(outcome.row_space_ratio is not None for outcome in self.outcomes):
@@ -324,7 +345,9 @@ class Limits(Result):
         if self.test is not None:
             of_nearest = f"; that of w* is {self.test_error(self.nearest):.6g}"
             notes.append(f"Test error: the {self.error_measure} on {self.test.n:,} examples{of_nearest}.")
-        return [*notes, *dict.fromkeys(note for outcome in self.outcomes for note in self._remarks(outcome))]
+        first_of_a_kind = {(outcome.name, outcome.verdict): outcome for outcome in reversed(self.outcomes)}
+        remarks = (note for outcome in reversed(first_of_a_kind.values()) for note in self._remarks(outcome))
+        return [*notes, *dict.fromkeys(remarks)]
 
     def _remarks(self, outcome: Outcome) -> Iterator[str]:
         """What a reader of the table could not guess about one run."""
@@ -333,6 +356,9 @@ class Limits(Result):
             consequence = "it diverges in the long run" if optimizer.batch is None else "its steps can move away"
             rate = f"its rate {optimizer.rate:.6g} is above the stability limit {limit:.6g}"
             yield f"{outcome.name}: {rate}: {consequence}."
+        elif outcome.verdict is Verdict.DIVERGED:
+            stable = f"plain gradient descent is stable below {self.problem.stability_rate:.6g}"
+            yield f"{outcome.name}: diverged within {outcome.trajectory.steps:,} steps; {stable}."
         elif outcome.verdict in (Verdict.STILL_INSIDE, Verdict.STILL_OUTSIDE, Verdict.NOT_CONVERGED):
             if optimizer.batch is not None and not interpolates(self.problem):
                 yield f"{outcome.name}: no weights fit every example, so small batches at a constant rate keep moving."
@@ -349,9 +375,9 @@ class Limits(Result):
         """Keys `n`, `d`, `rank`, `start`, `minimum_norm`, `nearest`, `test` and `optimizers`, one entry for each run.
 
         An entry has `name`, `verdict`, `loss`, `steps`, `norm_ratio`, `row_space_ratio`, `distance_to_minimum_norm`,
-        `distance_to_nearest`, `limit` (the last weights), `closed_form` (`name` and `distance`, or null),
-        `stability_limit`, `test_error` and `settings`. `test` has `n`, `measure` and
-        `error_of_nearest`, or is null. Weights are null where there are more than 1000.
+        `distance_to_nearest`, `limit` (the last weights), `closed_form` (`name`, `distance` of the run from
+        it, and its `residual`, the norm of X w - t there; or null), `stability_limit`, `test_error` and `settings`.
+        `test` has `n`, `measure` and `error_of_nearest`, or is null. Weights are null where there are more than 1000.
         """
         problem = self.problem
 
@@ -375,7 +401,12 @@ class Limits(Result):
                     "distance_to_minimum_norm": outcome.distance_to_minimum_norm,
                     "distance_to_nearest": outcome.distance_to_nearest,
                     "limit": weights(outcome.w),
-                    "closed_form": formula and {"name": formula.name, "distance": outcome.distance_to_closed_form},
+                    "closed_form": formula
+                    and {
+                        "name": formula.name,
+                        "distance": outcome.distance_to_closed_form,
+                        "residual": float(np.linalg.norm(problem.residual(formula.w))),
+                    },
                     "stability_limit": outcome.stability_limit,
                     "test_error": self.test_error(outcome.w),
                     "settings": settings,
@@ -408,6 +439,15 @@ class Limits(Result):
         from thalweg.implicit_bias.picture import losses
 
         return [self.figure(), losses(self)]
+
+
+def _median(values: Sequence[float | int | None]) -> float | int | None:
+    """The median of those that are there, whole where they are; None where there are none."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    median = float(np.median(known))
+    return int(median) if all(isinstance(value, int) for value in known) else median
 
 
 def _point(w: Vector) -> str:
