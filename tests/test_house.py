@@ -120,6 +120,7 @@ def test_no_package_hides_a_public_function():
     calls = {
         "check": lambda: tw.check("F2.6", "n / 2 * (a @ K @ a) / (a @ K @ K @ a)").correct,
         "facts": lambda: tw.facts("F3.2").to_dict(),
+        "filters": lambda: tw.filters("sobel", image="0 1; 1 0").to_json(),
         "limits": lambda: tw.limits(tw.LeastSquares([[1.0, 2.0]], [3.0]), optimizers=["gd"]).to_json(),
         "load": lambda: tw.load("1 2 = 3").t.tolist(),
         "rates": lambda: tw.rates(tw.LeastSquares([[1.0, 2.0]], [3.0]), 2).to_dict(),

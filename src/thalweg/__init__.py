@@ -1,7 +1,7 @@
 """thalweg tells people about a training run before they pay for it.
 
 Where will it end up (`limits`), which learning rates are best (`rates`), and what does the network cost and see
-(`size`)? Under them lies a textbook whose every fact can be run (`facts`) and argued with (`check`).
+(`size`, `filters`)? Under them lies a textbook whose every fact can be run (`facts`) and argued with (`check`).
 
 The names below load on first use, so that `import thalweg` costs next to nothing.
 """
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from thalweg.learning_rate.curve import Rates as Rates
     from thalweg.learning_rate.curve import rates as rates
     from thalweg.least_squares import LeastSquares as LeastSquares
+    from thalweg.network.filters import Filters as Filters
+    from thalweg.network.filters import filters as filters
     from thalweg.network.size import Size as Size
     from thalweg.network.size import size as size
     from thalweg.tasks import Task as Task
@@ -39,6 +41,7 @@ _HOMES = {
     "Check": "textbook.check",
     "Dataset": "data",
     "Facts": "textbook.facts",
+    "Filters": "network.filters",
     "InputError": "errors",
     "LeastSquares": "least_squares",
     "Limits": "implicit_bias.verdict",
@@ -52,6 +55,7 @@ _HOMES = {
     "Training": "training",
     "check": "textbook.check",
     "facts": "textbook.facts",
+    "filters": "network.filters",
     "limits": "implicit_bias.verdict",
     "load": "data",
     "rates": "learning_rate.curve",

@@ -344,22 +344,32 @@ def grey_figure(title: str, pictures: Mapping[str, NDArray[np.float64]]) -> go.F
         title: the figure's title.
         pictures: arrays `(height, width)` by their captions.
     """
-    import base64
-
     import numpy as np
     import plotly.graph_objects as go
-    from PIL import Image
     from plotly.subplots import make_subplots
 
     figure = make_subplots(rows=1, cols=len(pictures), subplot_titles=[html.escape(name) for name in pictures])
     for column, values in enumerate(pictures.values(), start=1):
         levels = (values - values.min()) / (float(np.ptp(values)) or 1.0) * 255
-        buffer = io.BytesIO()
-        Image.fromarray(levels.round().astype(np.uint8)).save(buffer, format="PNG")
-        source = "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+        source = picture_source(levels.round().astype(np.uint8))
         figure.add_trace(go.Image(source=source, hoverinfo="skip"), row=1, col=column)
     figure.update_xaxes(visible=False).update_yaxes(visible=False)
     return figure.update_layout(title=html.escape(title), template="plotly_white")
+
+
+def picture_source(levels: NDArray[np.uint8]) -> str:
+    """A picture as the address that figures and pages hold it under: PNG, inline.
+
+    Args:
+        levels: `(height, width)` in grey or `(height, width, 3)` in red, green and blue.
+    """
+    import base64
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(levels).save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def to_json(value: object, indent: int | None = 2) -> str:

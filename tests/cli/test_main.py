@@ -31,7 +31,7 @@ def call(capsys, *arguments):
 def test_help_names_every_command(capsys):
     code, out, _ = call(capsys, "--help")
     assert code == 0
-    for command in ("demo", "facts", "check", "limits", "rates", "size"):
+    for command in ("demo", "facts", "check", "filters", "limits", "rates", "size"):
         assert command in out
 
 

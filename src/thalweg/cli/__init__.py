@@ -12,7 +12,7 @@ from typing import NoReturn
 
 import typer
 
-from thalweg.cli import check, demo, facts, limits, rates, size
+from thalweg.cli import check, demo, facts, filters, limits, rates, size
 from thalweg.errors import ThalwegError
 
 app = typer.Typer(
@@ -29,6 +29,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "limits": limits.limits,
     "rates": rates.rates,
     "size": size.size,
+    "filters": filters.filters,
 }
 for name, command in _COMMANDS.items():
     app.command(name)(command)

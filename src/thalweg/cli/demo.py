@@ -94,7 +94,7 @@ def _filter(screen: _Screen) -> list[Section]:
 
     from thalweg.cli.drawing import grey_blocks, grey_text
     from thalweg.data import photograph
-    from thalweg.network.filters import convolve
+    from thalweg.network.correlation import convolve
     from thalweg.report import Section, grey_figure
     from thalweg.textbook import convolution as textbook
 
