@@ -27,8 +27,8 @@ from thalweg.report import (
     checked_target,
     counted,
     format_cell,
-    grey_figure,
     page,
+    picture_source,
     printable,
     to_json,
     write_text,
@@ -200,16 +200,14 @@ def test_a_notebook_shows_the_table_and_the_figure():
     assert "b" not in shown.tags
 
 
-def test_grey_pictures_keep_their_pixels():
-    values = np.array([[0.0, 1.0], [2.0, 4.0]])
-    figure = grey_figure("<b>two</b>", {"a": values, "<i>flat</i>": np.ones((2, 3))})
-    assert len(figure.data) == 2
-    header, encoded = figure.data[0].source.split(",")
-    assert header == "data:image/png;base64"
-    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
-    assert pixels.tolist() == [[0, 64], [128, 255]]
-    assert "<b>" not in figure.layout.title.text
-    assert "<i>" not in figure.layout.annotations[1].text
+def test_pictures_keep_their_pixels():
+    grey = np.array([[0, 64], [128, 255]], np.uint8)
+    colours = np.arange(18, dtype=np.uint8).reshape(2, 3, 3)
+    for levels in (grey, colours):
+        header, encoded = picture_source(levels).split(",")
+        assert header == "data:image/png;base64"
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+        assert pixels.tolist() == levels.tolist()
 
 
 def test_answers_together_show_everything_and_the_first_one_leads(tmp_path):

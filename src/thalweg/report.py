@@ -337,26 +337,6 @@ def page(title: str, sections: Sequence[Section]) -> str:
     return template.render(title=printable(title), sections=parts, figures=figures, plotly_js=plotly_js)
 
 
-def grey_figure(title: str, pictures: Mapping[str, NDArray[np.float64]]) -> go.Figure:
-    """Grey pictures side by side, each scaled from its least value (black) to its greatest (white).
-
-    Args:
-        title: the figure's title.
-        pictures: arrays `(height, width)` by their captions.
-    """
-    import numpy as np
-    import plotly.graph_objects as go
-    from plotly.subplots import make_subplots
-
-    figure = make_subplots(rows=1, cols=len(pictures), subplot_titles=[html.escape(name) for name in pictures])
-    for column, values in enumerate(pictures.values(), start=1):
-        levels = (values - values.min()) / (float(np.ptp(values)) or 1.0) * 255
-        source = picture_source(levels.round().astype(np.uint8))
-        figure.add_trace(go.Image(source=source, hoverinfo="skip"), row=1, col=column)
-    figure.update_xaxes(visible=False).update_yaxes(visible=False)
-    return figure.update_layout(title=html.escape(title), template="plotly_white")
-
-
 def picture_source(levels: NDArray[np.uint8]) -> str:
     """A picture as the address that figures and pages hold it under: PNG, inline.
 

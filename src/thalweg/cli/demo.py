@@ -92,19 +92,22 @@ def _size(screen: _Screen) -> list[Section]:
 def _filter(screen: _Screen) -> list[Section]:
     import numpy as np
 
+    import thalweg as tw
     from thalweg.cli.drawing import grey_blocks, grey_text
     from thalweg.data import photograph
     from thalweg.network.correlation import convolve
-    from thalweg.report import Section, grey_figure
+    from thalweg.report import Section
     from thalweg.textbook import convolution as textbook
 
     image = photograph()
     kernel = textbook.LAPLACIAN
-    edges = convolve(image, kernel)
+    answer = tw.filters("laplacian", image)
+    edges = answer[0].convolution
+    assert edges is not None, "there is an image"
     patch = image[:_PATCH, :_PATCH]
     difference = float(np.abs(convolve(patch, kernel) - textbook.convolve(patch, kernel)).max())
     size = " x ".join(str(side) for side in image.shape)
-    caption = f"The filter {kernel.tolist()} on a photograph of {size} pixels: {textbook.detects(kernel).kind}."
+    caption = f"The filter {kernel.tolist()} on a photograph of {size} pixels: {answer[0].label}."
     checked = f"A literal loop over {_PATCH} x {_PATCH} of its pixels differs by {difference:.1e}."
     screen.say("")
     if screen.is_terminal:
@@ -112,8 +115,7 @@ def _filter(screen: _Screen) -> list[Section]:
     else:
         screen.say(grey_text(np.abs(edges), 72))
     screen.say(f"{caption}\n{checked}")
-    figure = grey_figure("A filter on a photograph", {"photograph": image, "what the filter answers": np.abs(edges)})
-    return [Section("What does a filter detect?", [caption, checked], figures=[figure])]
+    return [Section("What does a filter detect?", [caption, checked], answer.tables(), answer.figures())]
 
 
 def _limits(screen: _Screen) -> list[Section]:
