@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from thalweg.errors import InputError
+from thalweg.network.field_views import AxisView, Misalignment
 from thalweg.network.graph import Graph, Kind, Operation, Tensor
 from thalweg.network.readers.spec import read_spec
-from thalweg.network.receptive_field import AxisView, Misalignment, ReceptiveFields
+from thalweg.network.receptive_field import ReceptiveFields
 
 # ------------------------------------------------------------------------------------------- what a unit depends on
 

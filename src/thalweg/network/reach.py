@@ -42,8 +42,9 @@ from thalweg.network.edits import (
     with_kernel,
     with_stride,
 )
+from thalweg.network.field_views import AxisView
 from thalweg.network.graph import Graph, Kind, Operation, Tensor, Window
-from thalweg.network.receptive_field import AxisView, ReceptiveFields
+from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.report import Cell, Result, Table
 
 if TYPE_CHECKING:

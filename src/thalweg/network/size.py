@@ -18,13 +18,14 @@ from thalweg.errors import InputError, unknown_name
 from thalweg.network.byte_sizes import parse_bytes
 from thalweg.network.comparison import Comparison, compare
 from thalweg.network.counts import Counts, count
+from thalweg.network.field_views import Misalignment
 from thalweg.network.graph import Graph, Kind
 from thalweg.network.grouping import MOST_PLAIN, Row, grouped
 from thalweg.network.layer_size import LayerSize
 from thalweg.network.memory import LargestBatch, Memory, Source, largest_batch, memory_of
 from thalweg.network.readers.reading import opened, read
 from thalweg.network.readers.spec_grammar import parse_shape
-from thalweg.network.receptive_field import Misalignment, ReceptiveFields
+from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.network.rehearsal import rehearsal_of
 from thalweg.network.size_table import listed, main_table, work_table
 from thalweg.network.training_step import Setup

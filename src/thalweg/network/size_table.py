@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from thalweg.network.field_views import Misalignment
 from thalweg.network.grouping import Row, is_shown
 from thalweg.network.layer_size import LayerSize
-from thalweg.network.receptive_field import Misalignment
 from thalweg.report import Cell, Table, counted
 
 if TYPE_CHECKING:

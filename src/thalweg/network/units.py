@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
 from thalweg.network.graph import Graph
-from thalweg.network.receptive_field import Ends, ReceptiveFields
+from thalweg.network.intervals import Ends
+from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.report import Cell, Result, Table, printable
 
 if TYPE_CHECKING:

@@ -1,0 +1,137 @@
+"""A receptive field in a few numbers, and where branches meet that look at different places."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from thalweg.network.fields import Field
+from thalweg.network.graph import Operation
+from thalweg.network.intervals import Ends, Periodic
+
+
+@dataclass(frozen=True, slots=True)
+class AxisView:
+    """The unclipped receptive field along one axis, in a few numbers.
+
+    Args:
+        size: the number of positions from the first to the last, gaps included; the largest where it varies.
+        stride: how far neighbouring units lie apart on the input; None where that varies or every unit sees the same.
+        first: the lowest position that unit 0 sees, negative in the padding; None where it sees nothing.
+        phases: the sizes of units 0, 1, 2, ..., after which they repeat; None where all are equal.
+    """
+
+    size: int
+    stride: int | None
+    first: int | None
+    phases: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Misalignment:
+    """Two branches that meet and are centred on different places of the input.
+
+    Args:
+        name: the operation where they meet.
+        axis: along which axis.
+        offset: how far apart their centres are, in input positions; None where they move at different paces.
+    """
+
+    name: str
+    axis: int
+    offset: float | None
+
+
+def axis_views(field: Field[Periodic], extents: tuple[int, ...]) -> tuple[AxisView, ...]:
+    """The view of a field along every axis; `extents` are those of the map it belongs to."""
+    if not field.terms:
+        return (AxisView(0, None, None, None),) * len(extents)
+    if len(field.terms) > 1:
+        views = [_view_of_union(field, axis, extents) for axis in range(len(extents))]
+    else:
+        known: dict[tuple[int, int], AxisView] = {}  # square networks have the same intervals on all axes
+        views = []
+        for interval, extent in zip(field.terms[0], extents, strict=False):
+            key = (id(interval), extent)
+            if key not in known:
+                known[key] = _view(interval, extent)
+            views.append(known[key])
+    if any(view.size == 0 for view in views):  # dead along one axis is dead altogether
+        return (AxisView(0, None, None, None),) * len(views)
+    return tuple(views)
+
+
+def _view(interval: Periodic, extent: int) -> AxisView:
+    period = len(interval.lo)
+    sizes = tuple(_length(interval.at(unit)) for unit in range(min(period, extent)))
+    firsts = [ends and ends[0] for ends in map(interval.at, range(period + 1))]
+    steps = {
+        after - before if before is not None and after is not None else None
+        for before, after in itertools.pairwise(firsts)
+    }
+    stride = steps.pop() if len(steps) == 1 else None
+    return AxisView(max(sizes), stride or None, firsts[0], sizes if len(set(sizes)) > 1 else None)
+
+
+def _view_of_union(field: Field[Periodic], axis: int, extents: tuple[int, ...]) -> AxisView:
+    """Terms that move at different paces, or have different dead units: looked at where the extremes can be."""
+    # Along each phase the hull's length is a convex function of the unit, so it is largest at one end of the axis.
+    places = [_ends_of_axis([term[each] for term in field.terms], extent) for each, extent in enumerate(extents)]
+    combinations = {(1 << len(field.terms)) - 1}  # which terms are alive along the other axes, as bits
+    for other, units in enumerate(places):
+        if other != axis:
+            alive = {
+                sum(1 << number for number, term in enumerate(field.terms) if term[other].at(unit)) for unit in units
+            }
+            combinations = {one & each for one in combinations for each in alive}
+    size, first = 0, None
+    for unit in places[axis]:
+        ends = [term[axis].at(unit) for term in field.terms]
+        for alive_terms in combinations:
+            seen = [each for number, each in enumerate(ends) if each and alive_terms >> number & 1]
+            if seen:
+                lowest = min(lo for lo, _ in seen)
+                size = max(size, max(hi for _, hi in seen) - lowest + 1)
+                if unit == 0:
+                    first = lowest if first is None else min(first, lowest)
+    return AxisView(size, None, first, None)
+
+
+def _ends_of_axis(intervals: list[Periodic], extent: int) -> list[int]:
+    period = math.lcm(*(len(interval.lo) for interval in intervals))
+    if 2 * period >= extent:
+        return list(range(extent))
+    return [*range(period), *range(extent - period, extent)]
+
+
+def _length(ends: Ends | None) -> int:
+    return 0 if ends is None else ends[1] - ends[0] + 1
+
+
+def misalignments(operation: Operation, fields: Mapping[int, Field[Periodic] | None]) -> list[Misalignment]:
+    """Where the branches of a merge that do not see everything are centred on different places, on average."""
+    branches = [fields[tensor.id] for tensor in operation.inputs if tensor.extents == operation.output.extents]
+    found = []
+    for axis in range(len(operation.output.extents)):
+        intervals = [term[axis] for field in branches if field for term in field.terms if axis < len(term)]
+        courses = {_course(interval) for interval in intervals if interval.step}
+        if len({pace for pace, _ in courses}) > 1:
+            found.append(Misalignment(operation.name, axis, None))
+        elif courses:
+            centres = [centre for _, centre in courses]
+            offset = max(centres) - min(centres)
+            if offset > 1e-6:
+                found.append(Misalignment(operation.name, axis, offset))
+    return found
+
+
+def _course(interval: Periodic) -> tuple[float, float]:
+    """How far a unit moves on the input on average, and where the middle of unit 0 would then lie."""
+    period = len(interval.lo)
+    pace = interval.step / period
+    middles = [
+        (ends[0] + ends[1]) / 2 - pace * unit for unit in range(period) if (ends := interval.at(unit)) is not None
+    ]
+    return pace, sum(middles) / len(middles)

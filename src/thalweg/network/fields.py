@@ -1,0 +1,124 @@
+"""What the units of a map see: unions of products of intervals, in as few terms as is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Generic
+
+from thalweg.network.graph import Tensor, Window
+from thalweg.network.intervals import Ends, Intervals, TooIrregularError
+
+MAX_TERMS = 16
+"""The most terms that one tensor may need; ordinary networks need one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field(Generic[Intervals]):
+    """What the units of one tensor see: the union of terms, each a product of intervals over the axes of the input.
+
+    Args:
+        terms: for each term the intervals along every axis; one term in ordinary networks.
+        gated: whether the units are also scaled by a gate, or normalised by statistics, that see everything; that
+            dependence is global by definition and left out of the intervals.
+        layout: for a flattened map the map it was, by whose positions the intervals are indexed.
+    """
+
+    terms: tuple[tuple[Intervals, ...], ...]
+    gated: bool = False
+    layout: Tensor | None = None
+
+    def ends(self, index: Sequence[int]) -> tuple[Ends, ...] | None:
+        """The interval along every axis of the unit at a position, None where it sees nothing.
+
+        Args:
+            index: the position along each spatial axis; all zeros for a tensor without positions.
+        """
+        seen = []
+        for term in self.terms:
+            ends = [interval.at(unit) for interval, unit in zip(term, index, strict=True)]
+            if None not in ends:
+                seen.append([each for each in ends if each])
+        if not seen:
+            return None
+        return tuple((min(lo for lo, _ in axis), max(hi for _, hi in axis)) for axis in zip(*seen, strict=True))
+
+
+def all_together(fields: Sequence[Field[Intervals] | None]) -> Field[Intervals] | None:
+    """The terms of several fields in one, None where one of them cannot be followed."""
+    known = [field for field in fields if field is not None]
+    return Field(tuple(term for field in known for term in field.terms)) if len(known) == len(fields) else None
+
+
+def spread_out(
+    terms: tuple[tuple[Intervals, ...], ...],
+    across: tuple[int, ...],
+    everything: Callable[[Field[Intervals] | None], tuple[tuple[Intervals, ...], ...]],
+) -> tuple[tuple[Intervals, ...], ...]:
+    """The same terms with all units along some axes put together."""
+    answer: list[tuple[Intervals, ...]] = []
+    for term in terms:
+        for whole in everything(Field((term,))):
+            answer.append(tuple(whole[axis] if axis in across else own for axis, own in enumerate(term)))
+    return tuple(answer)
+
+
+def fitted(term: tuple[Intervals, ...], own: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[Intervals, ...]:
+    """A term over other extents: what is one position along an axis is repeated."""
+    if not wanted:
+        return term
+    return tuple(
+        interval if extent == units else interval.spread(units)
+        for interval, extent, units in zip(term, own, wanted, strict=False)
+    )
+
+
+def windowed(term: tuple[Intervals, ...], window: Window, units: tuple[int, ...]) -> tuple[Intervals, ...]:
+    """A term behind a window, which makes so many units along every axis."""
+    result: list[Intervals] = []
+    known: dict[
+        tuple[int, ...], Intervals
+    ] = {}  # square windows on square inputs: one axis is worked out, the others copy it
+    for axis, interval in enumerate(term):
+        kernel, stride, dilation, low = (
+            each[axis] for each in (window.kernel, window.stride, window.dilation, window.low)
+        )
+        key = (id(interval), kernel, stride, dilation, low, units[axis])
+        if key not in known:
+            slide = interval.transposed if window.transposed else interval.windowed
+            known[key] = slide(kernel, stride, dilation, low, units[axis])
+        result.append(known[key])
+    return tuple(result)
+
+
+def simplified(terms: Iterable[tuple[Intervals, ...]]) -> tuple[tuple[Intervals, ...], ...]:
+    """The same union in fewer terms, without those that see nothing."""
+    kept: list[tuple[Intervals, ...]] = []
+    for term in terms:
+        if any(interval.nowhere for interval in term):
+            continue
+        position = 0
+        while position < len(kept):
+            union = _union(kept[position], term)
+            if union is None:
+                position += 1
+            else:  # it may now unite with one that it did not fit before
+                del kept[position]
+                term, position = union, 0
+        kept.append(term)
+        if len(kept) > MAX_TERMS:
+            raise TooIrregularError
+    return tuple(kept)
+
+
+def _union(one: tuple[Intervals, ...], other: tuple[Intervals, ...]) -> tuple[Intervals, ...] | None:
+    """Both terms as one, where that is exact: they differ along one axis only, or the same units see something."""
+    differ = [(mine, theirs) for mine, theirs in zip(one, other, strict=True) if mine is not theirs and mine != theirs]
+    if not all(mine.parallel(theirs) for mine, theirs in differ):
+        return None
+    if len(differ) > 1 and not all(mine.same_support(theirs) for mine, theirs in differ):
+        return None
+    # Keyed by identity, so that axes that share their intervals are joined once and go on sharing.
+    pairs = {(id(mine), id(theirs)): (mine, theirs) for mine, theirs in differ}
+    joined = {key: mine.joined(theirs) for key, (mine, theirs) in pairs.items()}
+    return tuple(joined.get((id(mine), id(theirs)), mine) for mine, theirs in zip(one, other, strict=True))

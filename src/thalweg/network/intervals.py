@@ -1,0 +1,244 @@
+"""Which input positions units see along one axis: without borders, as a pattern that repeats, and with them, as a list.
+
+Both kinds of intervals know the same moves: a window, a transposed window, a repetition, a union.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Integers = NDArray[np.int64]
+
+MAX_PERIOD = 1024
+"""The longest pattern of phases that is followed; ordinary networks stay below 64."""
+MAX_POSITIONS = 10_000_000
+"""Over how many positions clipped intervals are kept, all axes of all maps of one network together."""
+
+Ends = tuple[int, int]
+"""The first and the last input position."""
+
+_NEVER = 1 << 62  # the first position of a unit that sees nothing, and minus its last
+
+
+class TooIrregularError(Exception):
+    """The pattern of phases is longer than we follow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Periodic:
+    """Unclipped intervals along one axis, for every integer i: lo(i + period) = lo(i) + step, and so for hi.
+
+    Args:
+        lo: one period of first positions; None where the unit sees nothing.
+        hi: one period of last positions.
+        step: how far a period moves over the input; 0 where every unit sees the same.
+    """
+
+    lo: tuple[int | None, ...]
+    hi: tuple[int | None, ...]
+    step: int
+
+    def at(self, unit: int) -> Ends | None:
+        """The interval of one unit, None where it sees nothing."""
+        turns, phase = divmod(unit, len(self.lo))
+        lo, hi = self.lo[phase], self.hi[phase]
+        return None if lo is None or hi is None else (lo + turns * self.step, hi + turns * self.step)
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether no unit sees anything."""
+        return all(lo is None for lo in self.lo)
+
+    def covers(self, extent: int) -> bool:
+        """Whether every unit sees the positions from 0 to before `extent`."""
+        return self.step == 0 and all(
+            lo is not None and hi is not None and lo <= 0 and hi >= extent - 1
+            for lo, hi in zip(self.lo, self.hi, strict=True)
+        )
+
+    def windowed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Periodic:
+        """The intervals behind a window; `units`, their number, plays no part: there is no border."""
+        period = len(self.lo)
+        if period == 1:
+            if self.lo[0] is None or self.hi[0] is None:
+                return self
+            first = self.lo[0] - low * self.step
+            last = self.hi[0] + (dilation * (kernel - 1) - low) * self.step
+            return Periodic((first,), (last,), stride * self.step)
+        # Taps in the same phase move by whole periods, so one round over the phases from the first tap on holds the
+        # minimum, and one from the last tap back the maximum.
+        taps = min(kernel, period // math.gcd(period, dilation))
+        rounds = period // math.gcd(period, stride)
+        lo, hi = [], []
+        for unit in range(rounds):
+            start = unit * stride - low
+            firsts = [self.at(start + dilation * tap) for tap in range(taps)]
+            lasts = [self.at(start + dilation * tap) for tap in range(kernel - taps, kernel)]
+            lo.append(min((ends[0] for ends in firsts if ends), default=None))
+            hi.append(max((ends[1] for ends in lasts if ends), default=None))
+        return _shortest(lo, hi, self.step * (rounds * stride // period))
+
+    def transposed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Periodic:
+        """The intervals behind a transposed window: an ordinary one over the input with stride - 1 gaps in between."""
+        if len(self.lo) * stride > MAX_PERIOD:
+            raise TooIrregularError
+        gaps = (None,) * (stride - 1)
+        lo = tuple(value for first in self.lo for value in (first, *gaps))
+        hi = tuple(value for last in self.hi for value in (last, *gaps))
+        return Periodic(lo, hi, self.step).windowed(kernel, 1, dilation, dilation * (kernel - 1) - low, units)
+
+    def spread(self, units: int) -> Periodic:
+        """Unit 0 repeated."""
+        return self if self.step == 0 and len(self.lo) == 1 else Periodic((self.lo[0],), (self.hi[0],), 0)
+
+    def parallel(self, other: Periodic) -> bool:
+        """Whether both move over the input at the same pace."""
+        return self.step * len(other.lo) == other.step * len(self.lo)
+
+    def same_support(self, other: Periodic) -> bool:
+        """Whether the same units see something."""
+        return all((ours is None) == (theirs is None) for ours, theirs in zip(*self._together(other), strict=True))
+
+    def joined(self, other: Periodic) -> Periodic:
+        """The hull of both, which must be parallel."""
+        ours, theirs = self._together(other)
+        pairs = [[ends for ends in pair if ends] for pair in zip(ours, theirs, strict=True)]
+        lo = [min((ends[0] for ends in pair), default=None) for pair in pairs]
+        hi = [max((ends[1] for ends in pair), default=None) for pair in pairs]
+        return _shortest(lo, hi, self.step * (len(ours) // len(self.lo)))
+
+    def _together(self, other: Periodic) -> tuple[list[Ends | None], list[Ends | None]]:
+        period = math.lcm(len(self.lo), len(other.lo))
+        if period > MAX_PERIOD:
+            raise TooIrregularError
+        return [self.at(unit) for unit in range(period)], [other.at(unit) for unit in range(period)]
+
+
+def _shortest(lo: Sequence[int | None], hi: Sequence[int | None], step: int) -> Periodic:
+    """The same intervals with the shortest period."""
+
+    def repeats(values: Sequence[int | None], period: int, part: int) -> bool:
+        return all(
+            (before is None and after is None) or (before is not None and after is not None and after - before == part)
+            for before, after in zip(values, values[period:], strict=False)
+        )
+
+    for divisor in range(2, len(lo) + 1):
+        while len(lo) % divisor == 0 and step % divisor == 0:
+            period, part = len(lo) // divisor, step // divisor
+            if not (repeats(lo, period, part) and repeats(hi, period, part)):
+                break
+            lo, hi, step = lo[:period], hi[:period], part
+    return Periodic(tuple(lo), tuple(hi), step)
+
+
+class Listed:
+    """Clipped intervals along one axis, one for every unit that exists.
+
+    Args:
+        lo: the first positions; greater than `hi` where the unit sees nothing.
+        hi: the last positions.
+    """
+
+    __slots__ = ("hi", "lo")
+
+    def __init__(self, lo: Integers, hi: Integers) -> None:
+        self.lo = lo
+        self.hi = hi
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        import numpy as np
+
+        return isinstance(other, Listed) and np.array_equal(self.lo, other.lo) and np.array_equal(self.hi, other.hi)
+
+    def at(self, unit: int) -> Ends | None:
+        """The interval of one unit, None where it sees nothing."""
+        lo, hi = int(self.lo[unit]), int(self.hi[unit])
+        return (lo, hi) if lo <= hi else None
+
+    @property
+    def nowhere(self) -> bool:
+        """Whether no unit sees anything."""
+        return not bool((self.lo <= self.hi).any())
+
+    def covers(self, extent: int) -> bool:
+        """Whether every unit sees the positions from 0 to before `extent`."""
+        return bool((self.lo <= 0).all() and (self.hi >= extent - 1).all())
+
+    def windowed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Listed:
+        """The intervals of `units` units behind a window, over the taps that meet a position that exists."""
+        import numpy as np
+
+        starts = np.arange(units, dtype=np.int64) * stride - low
+        before = np.maximum(0, -(starts // dilation))  # taps that fall before position 0
+        last = np.minimum(kernel - 1, (len(self.lo) - 1 - starts) // dilation)
+        firsts, taps = starts + before * dilation, np.maximum(0, last - before + 1)
+        lo = _over_taps(self.lo, firsts, taps, dilation, np.minimum, _NEVER)
+        return Listed(lo, _over_taps(self.hi, firsts, taps, dilation, np.maximum, -_NEVER))
+
+    def transposed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Listed:
+        """The intervals of `units` units behind a transposed window: gaps are put in between, then a window slides."""
+        import numpy as np
+
+        length = (len(self.lo) - 1) * stride + 1
+        if length > MAX_POSITIONS:
+            raise TooIrregularError
+        stuffed = Listed(np.full(length, _NEVER), np.full(length, -_NEVER))
+        stuffed.lo[::stride], stuffed.hi[::stride] = self.lo, self.hi
+        return stuffed.windowed(kernel, 1, dilation, dilation * (kernel - 1) - low, units)
+
+    def spread(self, units: int) -> Listed:
+        """Unit 0 repeated."""
+        return Listed(self.lo[:1].repeat(units), self.hi[:1].repeat(units))
+
+    def parallel(self, other: Listed) -> bool:
+        """Listed intervals can always be joined one by one."""
+        return True
+
+    def same_support(self, other: Listed) -> bool:
+        """Whether the same units see something."""
+        return bool(((self.lo <= self.hi) == (other.lo <= other.hi)).all())
+
+    def joined(self, other: Listed) -> Listed:
+        """The hull of both."""
+        import numpy as np
+
+        return Listed(np.minimum(self.lo, other.lo), np.maximum(self.hi, other.hi))
+
+
+def _over_taps(
+    values: Integers,
+    firsts: Integers,
+    taps: Integers,
+    dilation: int,
+    reduce: Callable[[Integers, Integers], Integers],
+    nothing: int,
+) -> Integers:
+    """For each unit the minimum (maximum) of `values` over its taps, `firsts + dilation * k` for k < `taps`.
+
+    Windows of 1, 2, 4, ... taps are built from each other, and two of them cover any window between.
+    """
+    import numpy as np
+
+    result = np.full(len(firsts), nothing, dtype=np.int64)
+    width = 1
+    while True:
+        now = (taps >= width) & (taps < 2 * width)
+        first = firsts[now]
+        result[now] = reduce(values[first], values[first + (taps[now] - width) * dilation])
+        if not (taps >= 2 * width).any():
+            return result
+        values = reduce(values[: -width * dilation], values[width * dilation :])
+        width *= 2
+
+
+Intervals = TypeVar("Intervals", Periodic, Listed)
