@@ -30,7 +30,7 @@ long: .venv/developer
 	$(BIN)/python tests/mutants.py $(addprefix src/thalweg/textbook/, implicit_bias.py learning_rate.py unrolled.py convolution.py)
 
 bench: .venv/developer
-	for script in $(filter-out benchmarks/harness.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
+	for script in $(filter-out benchmarks/harness.py benchmarks/device_memory.py, $(wildcard benchmarks/*.py)); do $(BIN)/python $$script || exit 1; done
 
 docs: .venv/developer
 	$(BIN)/python docs/pictures.py

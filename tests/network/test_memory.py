@@ -36,7 +36,7 @@ def test_json_has_the_documented_keys(tmp_path):
     answer = tw.size(SPEC).memory()
     found = json.loads(answer.to_json())
     assert list(found) == [
-        "batch", "dtype", "optimizer", "checkpointing", "weights", "gradients", "optimizer_state", "saved",
+        "batch", "dtype", "optimizer", "checkpointing", "device", "weights", "gradients", "optimizer_state", "saved",
         "training_bytes", "inference_bytes", "phases", "exact", "complete",
     ]  # fmt: skip
     assert found["training_bytes"] == max(found["phases"].values())
@@ -86,28 +86,54 @@ def test_the_largest_batch_fits_and_one_more_does_not(text, memory, more, optimi
     assert larger.inference >= found.inference
 
 
-@given(
-    st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**6)), min_size=1, max_size=5),
-    st.integers(1, 10**12),
-)
-def test_the_search_finds_the_largest_batch_in_few_tries(lines, memory):
+lines = st.lists(st.tuples(st.integers(0, 10**9), st.integers(0, 10**6)), min_size=1, max_size=5)
+
+
+def expected_batch(lines, memory):
+    """For each line by itself the division says how many fit."""
+    rooms = [(memory - fixed) // each if each else (MAX_BATCH + 1) * (fixed <= memory) for fixed, each in lines]
+    return None if min(rooms) > MAX_BATCH else max(0, min(rooms))
+
+
+@given(lines, st.integers(1, 10**12))
+def test_the_largest_batch_is_foretold_by_two_runs(lines, memory):
     tries = []
 
-    def needed(batch):
+    def held(batch):
         tries.append(batch)
-        return max(fixed + each * batch for fixed, each in lines)
+        return [fixed + each * batch for fixed, each in lines]
 
-    found, bytes_of_it = most_that_fit(needed, memory)
-    assert len(tries) < 80
-    # For each line by itself the division says how many fit.
-    rooms = [(memory - fixed) // each if each else MAX_BATCH for fixed, each in lines]
-    if found == 0:
-        assert needed(1) == bytes_of_it > memory
-    elif found is None:
-        assert min(rooms) >= MAX_BATCH or needed(MAX_BATCH) <= memory
-    else:
-        assert found == min(rooms)
-        assert needed(found) == bytes_of_it
+    found, needed = most_that_fit(held, memory)
+    assert len(tries) == 3
+    assert found == expected_batch(lines, memory)
+    assert needed == max(held(found or 1))
+
+
+@given(lines, st.integers(1, 10**12))
+def test_a_network_that_goes_another_way_with_other_batches_is_searched(lines, memory):
+    def held(batch):  # one moment more for each example
+        return [0] * batch + [fixed + each * batch for fixed, each in lines] if batch < 4 else [
+            max(fixed + each * batch for fixed, each in lines)
+        ]  # fmt: skip
+
+    found, needed = most_that_fit(held, memory)
+    assert found == expected_batch(lines, memory)
+    assert needed == max(held(found or 1))
+
+
+def test_lines_that_bend_are_searched():
+    def held(batch):
+        return [batch if batch < 10 else 5 * batch]
+
+    assert most_that_fit(held, 100) == (20, 100)
+    assert most_that_fit(held, 8) == (8, 8)
+
+
+def test_gpus_update_all_arrays_together():
+    cpu, gpu = (tw.size(SPEC).memory(optimizer="adam", device=each).moments[-1].others for each in ("cpu", "cuda"))
+    parameters = 3 * 16 * 9 + 16 + 16 * 32 * 9 + 32 + 2048 * 10 + 10
+    assert gpu - cpu == 4 * (parameters - 2048 * 10)
+    assert "float32, adam, on a GPU" in tw.size(SPEC).memory(device="CUDA").table().title
 
 
 def test_networks_with_nothing_to_train_say_so():
@@ -136,6 +162,7 @@ def test_unknown_operations_make_it_a_lower_bound():
         ({"dtype": 32}, "A type of numbers is given by its name, such as 'float32', not by 32."),
         ({"optimizer": "adamv"}, "There is no optimizer named 'adamv'; did you mean 'adam"),
         ({"optimizer": None}, "An optimizer is given by its name, such as 'adam', not by None."),
+        ({"device": "tpu"}, "There is no device named 'tpu'; did you mean 'cpu'?"),
         ({"checkpointing": ["block"]}, "Only modules of PyTorch that can be run here are checkpointed by name"),
     ],
 )

@@ -36,8 +36,8 @@ ZOO = {
 }
 
 
-def rehearsal(make, shape, device="meta"):
-    with torch.device(device):
+def rehearsal(make, shape):
+    with torch.device("meta"):
         module = make()
     return Rehearsal(module, lambda batch: (torch.zeros(batch, *shape),))
 
@@ -203,4 +203,15 @@ def test_only_named_modules_are_checkpointed():
 def test_inference_holds_weights_input_and_the_largest_neighbours():
     net = nn.Sequential(nn.Linear(100, 200, bias=False), nn.Linear(200, 50, bias=False))
     stage = Rehearsal(net, lambda batch: (torch.zeros(batch, 100),))
-    assert stage.infer(Setup(4)) == 4 * (100 * 200 + 200 * 50) + 4 * 4 * (100 + 200 + 50)
+    assert stage.infer(Setup(4)).peak == 4 * (100 * 200 + 200 * 50) + 4 * 4 * (100 + 200 + 50)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adagrad", "rmsprop", "lion"])
+def test_gpus_need_room_to_update_all_arrays_together(optimizer):
+    make, shape = ZOO["MLP"]
+    cpu, gpu = (rehearsal(make, shape).train(Setup(2, optimizer=optimizer, device=each)) for each in ("cpu", "cuda"))
+    assert gpu.state == cpu.state
+    assert gpu.saved == cpu.saved
+    room = gpu.worst(UPDATE).others - 2 * 40 * 4
+    if optimizer in ("adam", "adagrad", "rmsprop"):
+        assert room >= gpu.gradients

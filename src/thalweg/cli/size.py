@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,7 @@ def size(
     checkpointing: Annotated[
         bool, typer.Option("--checkpointing", help="Activations are computed again instead of kept.")
     ] = False,
+    device: Annotated[str | None, typer.Option(metavar="NAME", help="Where it is trained: cpu or cuda.")] = None,
     memory: Annotated[
         str | None, typer.Option(metavar="24GiB", help="The largest batch that fits into so much memory.")
     ] = None,
@@ -74,9 +75,9 @@ def size(
     from thalweg.network.training_step import Setup
     from thalweg.report import Together
 
-    asked = Setup.of(
-        1 if batch is None else batch, dtype or "float32", "adam" if optimizer is None else optimizer, checkpointing
-    )
+    given = {"batch": batch, "dtype": dtype, "optimizer": optimizer, "device": device}
+    named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    asked = Setup.of(**named, checkpointing=checkpointing)
     room = None if memory is None else parse_bytes(memory)
     answer = measure(model, input).trained_with(asked)
     if reach is not None or changes:
@@ -95,10 +96,12 @@ def size(
         show(answer.compare(measure(other, input), (model, other)), json=json, save=save)
         return
     parts: list[tuple[str, Result]] = [("", answer.in_full() if every else answer)]
-    if checkpointing or any(option is not None for option in (batch, dtype, optimizer)):
+    if checkpointing or named:
         parts.append(("memory", answer.asked_memory()))
     if room is not None:
-        parts.append(("largest_batch", answer.largest_batch(room, asked.dtype, asked.optimizer, checkpointing)))
+        parts.append(
+            ("largest_batch", answer.largest_batch(room, asked.dtype, asked.optimizer, checkpointing, asked.device))
+        )
     show(parts[0][1] if len(parts) == 1 else Together(tuple(parts)), json=json, save=save)
 
 

@@ -149,9 +149,7 @@ class Comparison(Result):
         notes = []
         if self._names() == ("1", "2"):
             notes += [f"{number}: {side.name}" for number, side in enumerate(self._sides(), start=1)]
-        memory = self.first.memory
-        checkpointed = ", with checkpointing" if memory.checkpointing else ""
-        notes.append(f"Bytes for a batch of {memory.batch:,}, {memory.dtype}, {memory.optimizer}{checkpointed}.")
+        notes.append(f"Bytes for {self.first.memory.setting()}.")
         estimated = [number for number, side in enumerate(self._sides(), start=1) if not side.memory.exact]
         if estimated:
             notes.append(f"The bytes of {' and '.join(map(str, estimated))} are estimates by rule.")

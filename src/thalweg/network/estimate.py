@@ -5,7 +5,7 @@ until the last operation that reads it is done, or as long as it is kept for the
 Backward, every operation lets go of what it kept; the gradients of its inputs and weights come, that of its output
 goes. The caller holds the inputs all the time. Where layers compute with half-precision copies of their weights, the
 copies are held from their forward to their backward pass. Adaptive optimizers need room for one more copy of the
-largest array while they update it.
+largest array while they update it; on a GPU, of all arrays, which they update together.
 
 With checkpointing the operations fall into segments, as many as the square root of their number (T. Chen et al.,
 "Training deep nets with sublinear memory cost", 2016). Only what goes into a segment is kept; the rest is computed
@@ -34,8 +34,8 @@ def estimated_step(graph: Graph, setup: Setup) -> TrainingStep:
     return _Walk(graph, setup).train()
 
 
-def estimated_inference(graph: Graph, setup: Setup) -> int:
-    """The most bytes held while a batch is run forward only, weights included."""
+def estimated_inference(graph: Graph, setup: Setup) -> TrainingStep:
+    """The memory while a batch is run forward only."""
     return _Walk(graph, setup).infer()
 
 
@@ -85,9 +85,10 @@ class _Walk:
         for key, size in self._inputs.items():
             self._heap.hold(key, size)
 
-    def infer(self) -> int:
+    def infer(self) -> TrainingStep:
+        self._note(INFERENCE)
         self._forward(range(len(self._operations)), INFERENCE, lambda place: iter(()))
-        return self._weight_bytes() + max((each.held for each in self._moments), default=self._heap.now)
+        return TrainingStep(self._weight_bytes(), 0, 0, 0, tuple(self._moments))
 
     def train(self) -> TrainingStep:
         count = len(self._operations)
@@ -113,7 +114,8 @@ class _Walk:
         trained = {name: each for name, each in self._weights.items() if each.trainable}
         optimizer = optimizer_named(self._setup.optimizer)
         state = sum(state_size(optimizer.name, each.shape) for each in trained.values()) * self._precision.weight
-        room = max((each.size for each in trained.values()), default=0) * self._precision.weight
+        sizes = [each.size for each in trained.values()]
+        room = (sum(sizes) if self._setup.device == "cuda" else max(sizes, default=0)) * self._precision.weight
         self._note(UPDATE, room if optimizer.counts else 0)
         gradients = sum(each.size for each in trained.values()) * self._precision.weight
         return TrainingStep(self._weight_bytes(), gradients, state, sum(saved.values()), tuple(self._moments))

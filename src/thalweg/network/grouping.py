@@ -147,9 +147,7 @@ def _merged(block: Sequence[_Node], length: int, times: int) -> _Node:
         return _Node(first, f"({times} x)", places, everywhere, leaf=True)
     sign = "-" if _NUMBER.fullmatch(first) else " ... "
     label = first if first == last else f"{first}{sign}{last}"
-    if length == 1:
-        return _Node(label, f"({times} x the same)", places, everywhere, members[0].children)
-    return _Node(label, f"({times} x the same {length})", places, everywhere, members)
+    return _Node(label, f"({times} x)", places, everywhere, members[0].children if length == 1 else members)
 
 
 def _together(nodes: Sequence[_Node]) -> _Node:

@@ -13,8 +13,7 @@ the graph (`thalweg.network.estimate`), which the answer says of itself.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -42,8 +41,8 @@ class Source(Protocol):
     def train(self, setup: Setup) -> TrainingStep:
         """The memory of one training step."""
 
-    def infer(self, setup: Setup) -> int:
-        """The most bytes held while a batch is run forward only."""
+    def infer(self, setup: Setup) -> TrainingStep:
+        """The memory while a batch is run forward only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +55,8 @@ class Estimate:
         """The memory of one training step."""
         return estimated_step(self.graph, setup)
 
-    def infer(self, setup: Setup) -> int:
-        """The most bytes held while a batch is run forward only."""
+    def infer(self, setup: Setup) -> TrainingStep:
+        """The memory while a batch is run forward only."""
         return estimated_inference(self.graph, setup)
 
 
@@ -70,6 +69,7 @@ class Memory(Result):
         dtype: the type of numbers; where it is mixed, weights, gradients and optimizer state are float32.
         optimizer: what updates the weights.
         checkpointing: whether activations are computed again instead of kept.
+        device: where it is thought to run.
         weights: bytes of parameters, and of running means and the like where they are known.
         gradients: bytes of their gradients.
         optimizer_state: bytes of what the optimizer remembers.
@@ -86,6 +86,7 @@ class Memory(Result):
     dtype: str
     optimizer: str
     checkpointing: bool
+    device: str
     weights: int
     gradients: int
     optimizer_state: int
@@ -109,7 +110,7 @@ class Memory(Result):
             ("inference: the most at one moment", self.inference_bytes),
         ]
         rows: list[tuple[Cell, ...]] = [(what, count, written_bytes(count)) for what, count in parts]
-        return Table(f"Memory for {self._setting()}", ("what", "bytes", "size"), rows, self._notes())
+        return Table(f"Memory for {self.setting()}", ("what", "bytes", "size"), rows, self._notes())
 
     def tables(self) -> list[Table]:
         """That, and what is held at the worst moment of each phase."""
@@ -124,9 +125,9 @@ class Memory(Result):
         columns = ("phase", "weights", "state", "gradients", "activations etc.", "together")
         return [self.table(), Table("Held at the worst moment of each phase", columns, rows)]
 
-    def _setting(self) -> str:
-        checkpointed = ", with checkpointing" if self.checkpointing else ""
-        return f"a batch of {self.batch:,}, {self.dtype}, {self.optimizer}{checkpointed}"
+    def setting(self) -> str:
+        """The setup in words."""
+        return f"a batch of {self.batch:,}, {_how(self)}"
 
     def _notes(self) -> list[str]:
         notes = [
@@ -155,6 +156,7 @@ class Memory(Result):
             "dtype": self.dtype,
             "optimizer": self.optimizer,
             "checkpointing": self.checkpointing,
+            "device": self.device,
             "weights": self.weights,
             "gradients": self.gradients,
             "optimizer_state": self.optimizer_state,
@@ -202,6 +204,7 @@ class LargestBatch(Result):
         dtype: the type of numbers.
         optimizer: what updates the weights.
         checkpointing: whether activations are computed again instead of kept.
+        device: where it is thought to run.
         training: the largest batch that can be trained with; 0 where not even one example fits, None for any.
         inference: the largest that can be run forward.
         training_bytes: what training with that batch needs, with one example where none fits.
@@ -215,6 +218,7 @@ class LargestBatch(Result):
     dtype: str
     optimizer: str
     checkpointing: bool
+    device: str
     training: int | None
     inference: int | None
     training_bytes: int
@@ -238,8 +242,7 @@ class LargestBatch(Result):
             rows.append((what, "any" if batch is None else batch, written_bytes(needed)))
             if batch == 0:
                 notes.append(f"For {what} it does not fit even at batch 1: that needs {written_bytes(needed)}.")
-        checkpointed = ", with checkpointing" if self.checkpointing else ""
-        title = f"Largest batch in {written_bytes(self.memory)}: {self.dtype}, {self.optimizer}{checkpointed}"
+        title = f"Largest batch in {written_bytes(self.memory)}: {_how(self)}"
         return Table(title, ("for", "largest batch", "needs"), rows, notes)
 
     def to_dict(self) -> dict[str, Any]:
@@ -267,6 +270,13 @@ class LargestBatch(Result):
         )  # fmt: skip
 
 
+def _how(answer: Memory | LargestBatch) -> str:
+    """A setup in words, without the batch."""
+    checkpointed = ", with checkpointing" if answer.checkpointing else ""
+    gpu = ", on a GPU" if answer.device == "cuda" else ""
+    return f"{answer.dtype}, {answer.optimizer}{checkpointed}{gpu}"
+
+
 def memory_of(graph: Graph, rehearsal: Source | None, setup: Setup) -> Memory:
     """What a network needs, rehearsed where that is possible and by rule elsewhere.
 
@@ -281,12 +291,13 @@ def memory_of(graph: Graph, rehearsal: Source | None, setup: Setup) -> Memory:
             setup.dtype,
             setup.optimizer,
             bool(setup.checkpointing),
+            setup.device,
             step.weights,
             step.gradients,
             step.state,
             step.saved,
             step.peak,
-            source.infer(setup),
+            source.infer(setup).peak,
             tuple(step.worst(phase) for phase in PHASES if any(each.phase == phase for each in step.moments)),
             exact,
             complete,
@@ -304,13 +315,14 @@ def largest_batch(graph: Graph, rehearsal: Source | None, memory: int, setup: Se
     """
 
     def answer(source: Source, exact: bool, complete: bool, reason: str) -> LargestBatch:
-        training, training_bytes = most_that_fit(lambda batch: source.train(replace(setup, batch=batch)).peak, memory)
-        inference, inference_bytes = most_that_fit(lambda batch: source.infer(replace(setup, batch=batch)), memory)
+        training, training_bytes = most_that_fit(lambda batch: source.train(replace(setup, batch=batch)).held, memory)
+        inference, inference_bytes = most_that_fit(lambda batch: source.infer(replace(setup, batch=batch)).held, memory)
         return LargestBatch(
             memory,
             setup.dtype,
             setup.optimizer,
             bool(setup.checkpointing),
+            setup.device,
             training,
             inference,
             training_bytes,
@@ -344,40 +356,60 @@ def _first_that_works(
     return answer(Estimate(graph), False, all(each.kind is not Kind.UNKNOWN for each in graph.operations), reason)
 
 
-def most_that_fit(needed: Callable[[int], int], memory: int) -> tuple[int | None, int]:
-    """The largest batch for which no more is needed, and what it needs.
+def most_that_fit(held: Callable[[int], Sequence[int]], memory: int) -> tuple[int | None, int]:
+    """The largest batch for which no more is held at any moment, and the most that is held with it.
 
-    What a step needs grows with the batch along straight lines, a steeper one for each phase that takes the lead. So
-    the line through two batches that fit foretells the largest one where no other phase takes over, and only a few
-    batches are tried.
+    What is held at one moment grows with the batch along a straight line, so two runs foretell every other; a third
+    one, with the batch that they name, confirms it. Where it does not, because the network does something else with
+    other batches, batches are tried until the largest is found.
 
-        >>> most_that_fit(lambda batch: max(100 + 3 * batch, 7 * batch), 1000)
+        >>> most_that_fit(lambda batch: (100 + 3 * batch, 7 * batch), 1000)
         (142, 994)
 
     Args:
-        needed: the bytes for a batch.
+        held: the bytes at every moment with a batch.
         memory: how many there are.
 
     Returns:
         The batch, 0 where not even one example fits and None where any batch does; and the bytes that it needs, or
         that one example needs.
     """
-    fits = before = (1, needed(1))
-    too_much: int | None = None
+    two, three = held(2), held(3)
+    if len(two) == len(three):
+        found, needed = _foretold(two, three, memory)
+        if found is None or found < 2:
+            at_one = max(held(1))
+            return (None if found is None else int(at_one <= memory)), at_one
+        if max(held(found)) == needed:
+            return found, needed
+    return _searched(lambda batch: max(held(batch)), memory)
+
+
+def _foretold(two: Sequence[int], three: Sequence[int], memory: int) -> tuple[int | None, int]:
+    """The largest batch on the lines through the moments with two and with three examples, and what it needs."""
+    lines = [(3 * before - 2 * after, after - before) for before, after in zip(two, three, strict=True)]
+    if any(fixed > memory for fixed, slope in lines if slope == 0):
+        return 0, 0
+    rooms = [(memory - fixed) // slope for fixed, slope in lines if slope > 0]
+    most = min(rooms, default=MAX_BATCH + 1)
+    if most > MAX_BATCH:
+        return None, 0
+    return most, max(fixed + slope * most for fixed, slope in lines)
+
+
+def _searched(needed: Callable[[int], int], memory: int) -> tuple[int | None, int]:
+    """The same by trying: doubling, then halving what is between."""
+    fits = (1, needed(1))
     if fits[1] > memory:
         return 0, fits[1]
-    guess, tries = 2, 0
+    too_much: int | None = None
     while too_much is None or too_much - fits[0] > 1:
+        guess = 2 * fits[0] if too_much is None else (fits[0] + too_much) // 2
         if guess > MAX_BATCH:
-            return None, fits[1]
+            return None, needed(1)
         value = needed(guess)
         if value <= memory:
-            before, fits = fits, (guess, value)
+            fits = (guess, value)
         else:
             too_much = guess
-        tries += 1
-        slope = (fits[1] - before[1]) / (fits[0] - before[0]) if fits[0] > before[0] else 0.0
-        guess = fits[0] + max(1, math.floor((memory - fits[1]) / slope)) if slope > 0 else 1024 * fits[0]
-        if too_much is not None and (guess >= too_much or tries % 3 == 0):
-            guess = (fits[0] + too_much) // 2
     return fits

@@ -48,11 +48,10 @@ class Rehearsal:
     Args:
         module: it; its weights may be on any device, `meta` too.
         inputs: makes its inputs.
-        device: where it is thought to run: `"cpu"`, or `"cuda"` where PyTorch is built for that.
     """
 
-    def __init__(self, module: Any, inputs: Inputs, device: str = "cpu") -> None:
-        self._module, self._inputs, self._device = module, inputs, device
+    def __init__(self, module: Any, inputs: Inputs) -> None:
+        self._module, self._inputs = module, inputs
 
     def train(self, setup: Setup) -> TrainingStep:
         """The memory of one training step.
@@ -69,7 +68,7 @@ class Rehearsal:
             return _before(self._train(replace(setup, batch=2)), self._train(replace(setup, batch=3)))
 
     def _train(self, setup: Setup) -> TrainingStep:
-        with self._stage(setup.precision) as (module, ledger):
+        with self._stage(setup) as (module, ledger):
             module.train()
             if setup.checkpointing:
                 _checkpoint(module, setup.checkpointing)
@@ -79,7 +78,7 @@ class Rehearsal:
             ledger.begin(FORWARD, inputs)
             before = ledger.now
             kept = _Saved(module)
-            with kept.watched(), self._autocast(setup.precision):
+            with kept.watched(), _autocast(setup):
                 loss = _mean(module(*inputs))
             made = ledger.now - before - loss.untyped_storage().nbytes()
             saved = made + ledger.held(inputs) if setup.checkpointing else kept.bytes
@@ -94,75 +93,86 @@ class Rehearsal:
             gradients, ledger.phase = ledger.gradients, ""
             moments = [Moment(phase, learned, now - weights - learned) for phase, learned, now in ledger.moments]
             learned = [each for each in trained if each.grad is not None]
-            state, room = self._update(learned, setup.optimizer, ledger)
+            state, room = _update(learned, setup, ledger)
             moments.append(Moment(UPDATE, gradients, ledger.held(inputs) + room))
         return TrainingStep(weights, gradients, state, saved, tuple(moments))
 
-    def infer(self, setup: Setup) -> int:
-        """The most bytes held while a batch is run forward only, weights included.
+    def infer(self, setup: Setup) -> TrainingStep:
+        """The memory while a batch is run forward only.
 
         Raises:
             Exception: whatever the module raises, which cannot be foreseen.
         """
         import torch
 
-        with self._stage(setup.precision) as (module, ledger), torch.no_grad(), self._autocast(setup.precision):
+        with self._stage(setup) as (module, ledger), torch.no_grad(), _autocast(setup):
             module.eval()
             inputs = self._made_inputs(setup)
-            ledger.hold_all(_arrays(module))
+            weights = ledger.hold_all(_arrays(module))
             ledger.begin(INFERENCE, inputs)
             module(*inputs)
-        return int(max(now for *_, now in ledger.moments))
+        moments = tuple(Moment(phase, 0, now - weights) for phase, _, now in ledger.moments)
+        return TrainingStep(weights, 0, 0, 0, moments)
 
     @contextlib.contextmanager
-    def _stage(self, precision: Precision) -> Iterator[tuple[Any, Any]]:
+    def _stage(self, setup: Setup) -> Iterator[tuple[Any, Any]]:
         """A copy of the module without data, and a ledger of the arrays that are made meanwhile."""
         from torch._subclasses.fake_tensor import FakeTensorMode
 
         ledger = _ledger_class()()
         with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
             warnings.simplefilter("ignore")
-            module = _without_data(self._module, self._device, precision)
+            module = _without_data(self._module, _device(setup), setup.precision)
             with ledger:
                 yield module, ledger
 
     def _made_inputs(self, setup: Setup) -> tuple[Any, ...]:
         dtype = _torch_type(setup.precision.weights_in)
-        made = (each.to(self._device) for each in self._inputs(setup.batch))
+        made = (each.to(_device(setup)) for each in self._inputs(setup.batch))
         return tuple(each.to(dtype) if each.is_floating_point() else each for each in made)
 
-    def _autocast(self, precision: Precision) -> Any:
-        import torch
 
-        if precision.computed_in is None:
-            return contextlib.nullcontext()
-        return torch.autocast(self._device, dtype=_torch_type(precision.computed_in))
+def _device(setup: Setup) -> str:
+    """Where the tensors are thought to be: on a GPU only where PyTorch has one, whose kernels it then chooses."""
+    import torch
 
-    def _update(self, learned: list[Any], name: str, ledger: Any) -> tuple[int, int]:
-        """What the optimizer remembers of weights, and the room that it needs besides while it updates them."""
-        from torch._subclasses.fake_tensor import DataDependentOutputException
+    return setup.device if setup.device != "cuda" or torch.cuda.is_available() else "cpu"
 
-        if not learned:
-            return 0, 0
-        # On CPUs arrays are updated one after the other, elsewhere all together.
-        some = _in_turn(learned) if self._device == "cpu" else learned
-        try:
-            optimizer = _optimizer(name, some)
-            optimizer.step()
-            remembered = {
-                tuple(each.shape): sum(
-                    kept.untyped_storage().nbytes() for kept in state.values() if hasattr(kept, "untyped_storage")
-                )
-                for each, state in optimizer.state.items()
-            }
-            ledger.begin(UPDATE, ())
-            before = ledger.now
-            optimizer.step()
-        except DataDependentOutputException:  # its steps depend on values: by rule
-            state = sum(state_size(name, tuple(each.shape)) * each.element_size() for each in learned)
-            return state, 2 * max(each.untyped_storage().nbytes() for each in learned)
-        most = max(now for phase, _, now in ledger.moments if phase == UPDATE)
-        return sum(remembered.get(tuple(each.shape), 0) for each in learned), most - before
+
+def _autocast(setup: Setup) -> Any:
+    import torch
+
+    if setup.precision.computed_in is None:
+        return contextlib.nullcontext()
+    return torch.autocast(_device(setup), dtype=_torch_type(setup.precision.computed_in))
+
+
+def _update(learned: list[Any], setup: Setup, ledger: Any) -> tuple[int, int]:
+    """What the optimizer remembers of weights, and the room that it needs besides while it updates them."""
+    from torch._subclasses.fake_tensor import DataDependentOutputException
+
+    if not learned:
+        return 0, 0
+    # On CPUs arrays are updated one after the other, on GPUs all together.
+    together = setup.device == "cuda"
+    some = learned if together else _in_turn(learned)
+    try:
+        optimizer = _optimizer(setup.optimizer, some, together)
+        optimizer.step()
+        remembered = {
+            tuple(each.shape): sum(
+                kept.untyped_storage().nbytes() for kept in state.values() if hasattr(kept, "untyped_storage")
+            )
+            for each, state in optimizer.state.items()
+        }
+        ledger.begin(UPDATE, ())
+        before = ledger.now
+        optimizer.step()
+    except DataDependentOutputException:  # its steps depend on values: by rule
+        state = sum(state_size(setup.optimizer, tuple(each.shape)) * each.element_size() for each in learned)
+        return state, 2 * max(each.untyped_storage().nbytes() for each in learned)
+    most = max(now for phase, _, now in ledger.moments if phase == UPDATE)
+    return sum(remembered.get(tuple(each.shape), 0) for each in learned), most - before
 
 
 def rehearsal_of(model: object, graph: Graph) -> Rehearsal | None:
@@ -392,12 +402,13 @@ def _in_turn(weights: list[Any]) -> list[Any]:
     return list(dict.fromkeys(chosen))
 
 
-def _optimizer(name: str, weights: Any) -> Any:
+def _optimizer(name: str, weights: Any, together: bool = False) -> Any:
     import torch
 
     known = optimizer_named(name)
     if known.torch:
-        return getattr(torch.optim, known.torch)(weights, lr=1e-3, **known.options)
+        options = {"foreach": True} if together else {}
+        return getattr(torch.optim, known.torch)(weights, lr=1e-3, **known.options, **options)
     return _lion_class()(weights, {})
 
 

@@ -164,6 +164,7 @@ class Size(Result):
         dtype: str = "float32",
         optimizer: str = "adam",
         checkpointing: bool | Sequence[str] = False,
+        device: str = "cpu",
     ) -> Memory:
         """What the network needs to be trained and to be used.
 
@@ -177,11 +178,13 @@ class Size(Result):
             optimizer: a name in `thalweg.network.optimizers.OPTIMIZERS`.
             checkpointing: whether activations are computed again instead of kept; for PyTorch modules also the paths
                 of the modules that do so, such as `["layer1.*"]`.
+            device: `"cpu"`, or `"cuda"`: there optimizers update all arrays together and need more room for it, and
+                where PyTorch has a GPU the kernels are those that it would choose.
 
         Raises:
             InputError: the batch is not a positive whole number, a name is not known, or there is no such module.
         """
-        return self.trained_with(Setup.of(batch, dtype, optimizer, checkpointing)).asked_memory()
+        return self.trained_with(Setup.of(batch, dtype, optimizer, checkpointing, device)).asked_memory()
 
     def trained_with(self, setup: Setup) -> Size:
         """The same, whose `training_bytes` and comparisons are for another setup than `Setup()`."""
@@ -211,6 +214,7 @@ class Size(Result):
         dtype: str = "float32",
         optimizer: str = "adam",
         checkpointing: bool | Sequence[str] = False,
+        device: str = "cpu",
     ) -> LargestBatch:
         """The largest batches that fit into some memory, for training and for inference.
 
@@ -219,11 +223,12 @@ class Size(Result):
             dtype: as for `memory`.
             optimizer: as for `memory`.
             checkpointing: as for `memory`.
+            device: as for `memory`.
 
         Raises:
             InputError: this is no amount of memory; or as for `memory`.
         """
-        setup = Setup.of(1, dtype, optimizer, checkpointing)
+        setup = Setup.of(1, dtype, optimizer, checkpointing, device)
         return largest_batch(self._graph, self._rehearsal, parse_bytes(memory), setup)
 
     @property

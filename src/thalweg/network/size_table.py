@@ -77,10 +77,15 @@ def _sum(size: Size, row: Row, what: str) -> int | None:
 
 
 def _seen(size: Size, row: Row) -> str:
-    """What the units of a layer see; of a repeated one from the least to the most."""
-    cells = [field_cell(size, size.layers[place]) for place in row.everywhere]
-    first, last = cells[0], cells[-1]
-    return first if first == last else f"{first}..{last}"
+    """What the units of a layer see; of a repeated one from the first to the last."""
+    layers = [size.layers[row.everywhere[0]], size.layers[row.everywhere[-1]]]
+    first, last = (field_cell(size, layer) for layer in layers)
+    if first == last:
+        return first
+    extents = [set(layer.receptive_field or ()) for layer in layers]
+    if all(len(each) == 1 for each in extents) and not any(any(layer.phases or ()) for layer in layers):
+        first, last = f"{extents[0].pop()}", last if last == _EVERYTHING else f"{extents[1].pop()} each"
+    return f"{first or '?'}..{last or '?'}"
 
 
 def field_cell(size: Size, layer: LayerSize) -> str:
@@ -102,9 +107,7 @@ def _left_out(size: Size, rows: Sequence[Row]) -> list[str]:
     if all(row.leaf and row.depth == 0 and len(row.places) == 1 for row in rows) and len(rows) == len(size.layers):
         return []
     hidden = [layer for layer in size.layers if not is_shown(layer)]
-    notes = [
-        "A module's row is the sum over all that it holds; under a row that stands for several, the first is shown."
-    ]
+    notes = ["A row of a module is the sum over all that it holds. Of (2 x) the rows below are those of the first."]
     if hidden:
         parameters = sum(layer.parameters or 0 for layer in hidden)
         notes.append(

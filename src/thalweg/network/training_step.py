@@ -5,7 +5,7 @@ updates the weights. The most that is held at any one moment is what a machine n
 because the gradients come while the activations go.
 
     >>> Setup.of(batch=32, dtype="BF16", optimizer="AdamW")
-    Setup(batch=32, dtype='bfloat16', optimizer='adamw', checkpointing=False)
+    Setup(batch=32, dtype='bfloat16', optimizer='adamw', checkpointing=False, device='cpu')
 """
 
 from __future__ import annotations
@@ -60,6 +60,8 @@ PRECISIONS: Mapping[str, Precision] = MappingProxyType(
 """Every type by name. In the plain ones all numbers are of that type; in the mixed ones weights, their gradients and
 the optimizer's numbers are float32, and layers compute with half-precision copies (PyTorch's autocast)."""
 
+DEVICES = ("cpu", "cuda")
+
 _ALSO = {
     "fp32": "float32", "f32": "float32", "fp64": "float64", "f64": "float64", "double": "float64",
     "bf16": "bfloat16", "fp16": "float16", "f16": "float16", "half": "float16",
@@ -77,12 +79,14 @@ class Setup:
         optimizer: a name in `thalweg.network.optimizers.OPTIMIZERS`.
         checkpointing: whether activations are computed again on the way back instead of kept; for PyTorch modules also
             the paths of those that are.
+        device: `"cpu"`, or `"cuda"`, where optimizers update all arrays together and need more room for it.
     """
 
     batch: int = 1
     dtype: str = "float32"
     optimizer: str = "adam"
     checkpointing: bool | tuple[str, ...] = False
+    device: str = "cpu"
 
     @property
     def precision(self) -> Precision:
@@ -96,6 +100,7 @@ class Setup:
         dtype: str = "float32",
         optimizer: str = "adam",
         checkpointing: bool | Sequence[str] = False,
+        device: str = "cpu",
     ) -> Setup:
         """A setup of what a person gave.
 
@@ -116,7 +121,10 @@ class Setup:
             raise unknown_name("type of numbers", dtype, PRECISIONS)
         if not isinstance(checkpointing, bool):
             checkpointing = (checkpointing,) if isinstance(checkpointing, str) else tuple(checkpointing)
-        return cls(examples, name, optimizer_named(optimizer).name, checkpointing)
+        place = device.strip().lower() if isinstance(device, str) else device
+        if place not in DEVICES:
+            raise unknown_name("device", str(device), DEVICES)
+        return cls(examples, name, optimizer_named(optimizer).name, checkpointing, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,14 +149,14 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class TrainingStep:
-    """The memory of one training step.
+    """The memory of one training step, or of a forward pass without one.
 
     Args:
         weights: bytes of parameters and of other arrays of the network, such as running means.
         gradients: bytes of the gradients of all weights that are trained.
         state: bytes of what the optimizer remembers.
         saved: bytes of activations that are kept from the forward pass for the backward pass, each array once.
-        moments: what is held as the step goes on.
+        moments: what is held as the step goes on; at least one.
     """
 
     weights: int
@@ -160,7 +168,12 @@ class TrainingStep:
     @property
     def peak(self) -> int:
         """The most bytes held at one moment."""
-        return self.weights + self.state + max((each.held for each in self.moments), default=0)
+        return max(self.held)
+
+    @property
+    def held(self) -> tuple[int, ...]:
+        """The bytes held at every moment."""
+        return tuple([self.weights + self.state + each.held for each in self.moments])
 
     def worst(self, phase: str) -> Moment:
         """The moment of a phase at which the most is held."""
