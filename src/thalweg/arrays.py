@@ -113,6 +113,12 @@ def is_sparse(X: object) -> bool:
     return sparse is not None and bool(sparse.issparse(X))
 
 
+def is_dask(X: object) -> bool:
+    """Whether X is a Dask array."""
+    array = sys.modules.get("dask.array")
+    return array is not None and isinstance(X, array.Array)
+
+
 def check_indices(X: Any, name: str) -> None:
     """Refuse a sparse matrix whose indices lie outside its shape: SciPy would read foreign memory through them."""
     if not hasattr(X, "check_format"):

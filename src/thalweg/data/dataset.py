@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.arrays import Matrix, Vector, check_indices, checked_vector, is_sparse, real_array
+from thalweg.arrays import Matrix, Vector, check_indices, checked_vector, is_dask, is_sparse, real_array
 from thalweg.errors import InputError, unknown_name
 from thalweg.operators import checked_operator
 
@@ -58,7 +58,7 @@ def pair(name: str, X: object, t: object, columns: Sequence[str] = (), target: s
 
 def table_with_target(name: str, values: Any, columns: Sequence[str], target: str | int | None) -> Dataset:
     """The data set of a table that holds its target as one of its columns."""
-    table: Any = values if is_sparse(values) else real_array(values, name)
+    table: Any = values if is_sparse(values) or is_dask(values) else real_array(values, name)
     if table.ndim != 2:
         raise InputError(f"{name} must have two dimensions (examples in rows), but has shape {table.shape}.")
     width = table.shape[1]
@@ -72,6 +72,9 @@ def table_with_target(name: str, values: Any, columns: Sequence[str], target: st
         by_column = table.tocsc()
         t: Any = by_column[:, [index]].toarray().ravel()
         X = by_column[:, [column for column in range(width) if column != index]]
+    elif is_dask(table):
+        t = table[:, index].compute()
+        X = table[:, [column for column in range(width) if column != index]]
     else:
         t = table[:, index]
         # Slices, unlike np.delete, are views, so that a memory map stays one.

@@ -17,12 +17,19 @@ import numpy as np
 from thalweg.data.dataset import Dataset, no_choice_of_target, pair, table_with_target
 from thalweg.data.inline import is_finite, is_number
 from thalweg.data.named import NAMED
+from thalweg.data.parts import load_parts
 from thalweg.data.words import list_columns, them
 from thalweg.errors import InputError, ThalwegError, missing_package, unknown_name
 
 
 def load_file(path: Path, target: str | int | None) -> Dataset:
-    """Read a file by the reader of its suffix; what has none is refused as an unknown name or file."""
+    """Read a file by the reader of its suffix, and a folder as parts of one table.
+
+    What is neither is refused as an unknown name or file.
+    """
+    if _is_folder(path):
+        with _reading(path):
+            return load_parts(path, target, _parquet_values)
     read = _READERS.get(path.suffix.lower())
     if read is None:
         raise _unknown_source(path)
@@ -35,14 +42,19 @@ def _unknown_source(path: Path) -> InputError:
     suffixes = ", ".join(_READERS)
     name = re.fullmatch(r"([A-Za-z_][\w-]*)(:.*)?", str(path), flags=re.DOTALL)
     try:
-        exists, is_folder = path.exists(), path.is_dir()
+        exists = path.exists()
     except OSError:  # a text too long for a file name
-        exists = is_folder = False
-    if is_folder:
-        return InputError(f"{str(path)!r} is a folder; name a file in it that ends in {suffixes}.")
+        exists = False
     if exists:
         return InputError(f"Cannot read {str(path)!r}: its name does not end in {suffixes}.")
     return unknown_name("data set", name[1], NAMED) if name else _missing_file(path)
+
+
+def _is_folder(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:  # a text too long for a file name
+        return False
 
 
 def _missing_file(path: Path) -> InputError:
@@ -71,7 +83,8 @@ def _reading(path: Path) -> Iterator[None]:
         raise InputError(f"Cannot read {str(path)!r}: it does not fit into memory.") from error
     except Exception as error:  # the libraries that parse files raise nearly anything on a damaged one
         reason = (getattr(error, "strerror", None) or str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-        raise InputError(f"Cannot read {str(path)!r} as {path.suffix.lower()}: {reason}.") from error
+        kind = path.suffix.lower() or "a folder of parts"
+        raise InputError(f"Cannot read {str(path)!r} as {kind}: {reason}.") from error
 
 
 def _load_npy(path: Path, target: str | int | None) -> Dataset:
@@ -179,6 +192,12 @@ class _Refused:
 
 
 def _load_parquet(path: Path, target: str | int | None) -> Dataset:
+    columns, values = _parquet_values(path)
+    return table_with_target(path.name, values, columns, target)
+
+
+def _parquet_values(path: Path) -> tuple[list[str], Any]:
+    """The names and, as a table of float64, the values of the columns."""
     try:
         import pyarrow.parquet
         import pyarrow.types
@@ -199,8 +218,7 @@ def _load_parquet(path: Path, target: str | int | None) -> Dataset:
             row = column.is_null().to_pylist().index(True)
             raise InputError(f"{str(path)!r}: column {name!r} has no value in row {row}; fill it or leave the row out.")
         arrays.append(column.cast(pyarrow.float64(), safe=False).to_numpy())
-    values = np.column_stack(arrays) if arrays else np.empty((0, 0))
-    return table_with_target(path.name, values, table.column_names, target)
+    return table.column_names, np.column_stack(arrays) if arrays else np.empty((0, 0))
 
 
 _READERS = {".npz": _load_npz, ".npy": _load_npy, ".csv": _load_csv, ".parquet": _load_parquet}

@@ -25,15 +25,17 @@ def load(source: object, *, target: str | int | None = None) -> Dataset:
             without an array `t`; `.npy` with a two-dimensional array, memory-mapped, so that it may be larger than
             memory (integers are the exception: they become float64 in memory); `.csv` with commas, semicolons or
             tabs, with or without a line of names; `.parquet` (with the extra `thalweg[parquet]`);
-            a pair `(X, t)` of arrays, X dense or SciPy sparse; or one table, dense or sparse, which holds the target
-            as a column.
+            a folder of `.npy` or of `.parquet` files, each some rows of one table, which becomes a Dask array (with the
+            extra `thalweg[dask]`);
+            a pair `(X, t)` of arrays, X of any kind that `LeastSquares` takes; or one table, dense, sparse or of Dask,
+            which holds the target as a column.
         target: which column of a table is the target: its name, or its index, where -1 is the last; None for the
             last. In a memory-mapped file the first and the last column cost nothing, one between them a copy of X.
 
     Raises:
         InputError: there is no such name or file, it cannot be read, or it holds what is not a finite real number;
             the message says where.
-        MissingPackageError: the file is Parquet and `pyarrow` is not installed.
+        MissingPackageError: the file is Parquet and `pyarrow` is not installed, or a folder and `dask` is not.
     """
     if isinstance(source, Dataset):
         return source if target is None else no_choice_of_target(source.name)

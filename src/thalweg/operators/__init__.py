@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from thalweg.arrays import checked_matrix, is_sparse
+from thalweg.arrays import checked_matrix, is_dask, is_sparse
 from thalweg.operators.base import DOUBLE, Operator
 from thalweg.operators.matrix_free import MatrixFree
 from thalweg.operators.stored import ByColumns, Dense, Sparse
@@ -67,7 +67,7 @@ def _foreign(X: object) -> Callable[[Any, str], Operator] | None:
         from thalweg.operators.on_device import JaxArray
 
         return JaxArray
-    if (dask := sys.modules.get("dask.array")) is not None and isinstance(X, dask.Array):
+    if is_dask(X):
         from thalweg.operators.dask_rows import DaskRows
 
         return DaskRows
