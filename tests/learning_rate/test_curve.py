@@ -38,6 +38,20 @@ def test_the_surface_equals_two_hundred_long_double_recursions(name):
     assert surface_error(name, 200) <= 1e-11
 
 
+@pytest.mark.parametrize("relative_l2", [1e-4, 0.1])
+@pytest.mark.parametrize("name", FIVE_DATA_SETS)
+def test_the_surface_with_a_penalty_equals_long_double_recursions(name, relative_l2):
+    """l2 in units of the largest eigenvalue of X^T X / n; the start is not zero, so part of it only l2 can shrink."""
+    X, t = least_squares_data(name)
+    l2 = relative_l2 * float(np.linalg.norm(X, 2)) ** 2 / len(t)
+    w0 = np.random.default_rng(3).standard_normal(X.shape[1]) / np.sqrt(X.shape[1])
+    curve = tw.rates(tw.LeastSquares(X, t, l2), 100, start=w0)
+    grid = np.array([0.03, 0.5, 0.97, 1.1, 2.2]) * curve.stability_rate
+    truth = long_double_losses(X, t, grid, 100, l2, w0)
+    ours = curve.loss(grid, np.arange(101))
+    assert float(np.max(np.abs(ours / truth - 1))) <= 1e-11
+
+
 def best_rate_by_svd(X, t, step):
     """The zero of the derivative, by bisection in long double on the exact singular values."""
     U, s, _ = np.linalg.svd(X, full_matrices=False)

@@ -152,6 +152,30 @@ def test_the_expected_loss_settles_below_the_limit_and_grows_above_it(name, size
     assert above[-1] > 1.0001 * above[-500]
 
 
+@pytest.mark.parametrize("size", [1, 2])
+def test_the_mean_of_literal_runs_settles_below_the_limit_and_grows_above_it(size):
+    """All runs of a small problem together: 40,000 of them, whose mean square is what the limit is about."""
+    generator = np.random.default_rng(0)
+    X, count, steps = np.array([[1.0, 0.4], [-0.6, 1.0], [0.5, 0.8], [1.0, -0.7]]), 40_000, 6
+    t = X @ [1.0, -2.0]  # without a floor, so that what does not grow dies out
+    sgd = tw.rates(tw.LeastSquares(X, t), steps).sgd(size)
+    ends = []
+    for share in (0.8, 1.3):
+        rate = share * sgd.stability_rate
+        w = np.zeros((count, 2))
+        for _ in range(steps):
+            rows = np.argsort(generator.random((count, 4)), axis=1)[:, :size]
+            residual = np.einsum("cbd,cd->cb", X[rows], w) - t[rows]
+            w -= rate * 2 / size * np.einsum("cb,cbd->cd", residual, X[rows])
+        losses = np.mean((w @ X.T - t) ** 2, axis=1)
+        noise = losses.std() / np.sqrt(count)
+        assert losses.mean() == pytest.approx(sgd.loss(rate, steps), abs=5 * noise)
+        assert noise < 0.2 * losses.mean(), "the mean must be known for this test to mean anything"
+        ends.append(losses.mean() / np.mean(t**2))
+    assert ends[0] < 0.3
+    assert ends[1] > 3
+
+
 def test_divergence_ends_in_infinity():
     moment = SecondMoment(coordinates(tw.LeastSquares(np.eye(3), [1.0, 2.0, 3.0]), np.zeros(3), rows=True))
     losses = moment.losses(np.array([1e3, 0.1]), np.array([1.0, 1.0]), 300)

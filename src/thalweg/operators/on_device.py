@@ -129,9 +129,13 @@ class JaxArray(_Device):
             )
         if not (jnp.issubdtype(X.dtype, jnp.floating) or jnp.issubdtype(X.dtype, jnp.integer) or X.dtype == bool):
             raise InputError(f"{name} must hold real numbers, but its type is {X.dtype}.")
+        if isinstance(X.sharding, jax.sharding.NamedSharding):
+            # Where the axes are explicit JAX would ask how each product is to be spread; here it may choose.
+            mesh = jax.sharding.Mesh(X.sharding.mesh.devices, X.sharding.mesh.axis_names)
+            X = jax.device_put(X, jax.sharding.NamedSharding(mesh, X.sharding.spec))
         devices = list(X.devices())
         super().__init__(X, name, on_host=devices[0].platform == "cpu")
-        if len(devices) > 1:  # each device keeps its share of the rows or columns
+        if len(devices) > 1 or X.dtype == np.float64:  # each device keeps its share; there is nothing to convert
             self._rows = self.shape[0]
 
     def _peak(self, part: slice) -> float:
