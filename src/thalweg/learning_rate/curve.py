@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 
-MOST_STEPS = 10_000  # finding the nodes of a run takes memory as the square, time as the cube of its steps
+MOST_STEPS = 10_000  # finding the nodes of a run takes memory as the square of its steps: 1.5 GB for so many
 _SHOWN_STEPS = 300  # pictures of longer runs leave steps out
 _SHOWN_RATES = 200  # the resolution of the surface's picture
 _SMALLEST_SQUARE = 1e-280  # of the first residual: its parts, far smaller than it, must have squares too
