@@ -178,6 +178,11 @@ class LeastSquares:
             return self.minimum_norm_solution()
         return self.minimum_norm_solution() + (start - self.project_onto_row_space(start))
 
+    @property
+    def row_space(self) -> NDArray[np.float64]:
+        """Orthonormal vectors `(rank, d)` of which every row of X is a combination."""
+        return self._svd.Vt
+
     def project_onto_row_space(self, v: Vector) -> Vector:
         """The part of v `(d,)` that is a combination of the rows of X."""
         Vt = self._svd.Vt

@@ -10,8 +10,14 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from thalweg.data import load
-from thalweg.implicit_bias.closed_form import closed_form, has_one_minimiser, preconditioned_solution, sign_solution
-from thalweg.implicit_bias.rules import AdaGrad, Preconditioned
+from thalweg.implicit_bias.closed_form import (
+    closed_form,
+    exponentiated_solution,
+    has_one_minimiser,
+    preconditioned_solution,
+    sign_solution,
+)
+from thalweg.implicit_bias.rules import AdaGrad, Exponentiated, Preconditioned
 from thalweg.implicit_bias.trajectories import OPTIMIZERS, Optimizer, names, prepared, run
 from thalweg.least_squares import LeastSquares
 from thalweg.textbook import implicit_bias as textbook
@@ -69,6 +75,29 @@ def test_of_all_minimisers_the_preconditioned_one_is_nearest_where_X_is_deficien
     assert problem.loss(w) == pytest.approx(problem.loss(np.linalg.lstsq(problem.X, problem.t)[0]))
     null_space = np.linalg.svd(problem.X)[2][3:]
     np.testing.assert_allclose(null_space @ np.linalg.solve(P, w - w0), 0, rtol=0, atol=1e-9)
+
+
+@given(seed=seeds, n=st.integers(1, 8), d=st.integers(1, 12), consistent=st.booleans(), size=st.integers(-3, 3))
+@settings(max_examples=60)
+def test_exponentiated_steps_end_at_the_minimiser_nearest_in_divergence(seed, n, d, consistent, size):
+    """The two conditions that only it meets: it is a minimiser, and arsinh of it has moved in the row space alone."""
+    generator = np.random.default_rng(seed)
+    rank = int(generator.integers(1, min(n, d) + 1))
+    problem = random_problem(seed, n, d, rank, consistent)
+    scale, w0 = 10.0**size, generator.standard_normal(d) * generator.integers(0, 2)
+    w = exponentiated_solution(problem, Exponentiated(scale), w0)
+    np.testing.assert_allclose(w @ problem.X.T @ problem.X, problem.t @ problem.X, rtol=1e-9, atol=1e-9)
+    moved = np.arcsinh(w / scale) - np.arcsinh(w0 / scale)
+    null_space = np.linalg.svd(problem.X)[2][rank:]
+    assert np.linalg.norm(null_space @ moved) <= 1e-12 * np.linalg.norm(moved)
+
+
+def test_exponentiated_steps_lie_between_the_least_squares_and_the_least_sum():
+    """At a scale far above the weights they end as gradient descent does, at one far below where the sum is least."""
+    problem = LeastSquares([[1.0, 2.0, -0.5]], [3.0])
+    far_above, far_below = (exponentiated_solution(problem, Exponentiated(scale)) for scale in (1e6, 1e-30))
+    np.testing.assert_allclose(far_above, problem.minimum_norm_solution(), rtol=0, atol=1e-10)
+    np.testing.assert_allclose(far_below, [0, 1.5, 0], rtol=0, atol=1e-10)
 
 
 @given(seed=seeds, d=st.integers(1, 6))
@@ -132,8 +161,11 @@ def test_with_one_minimiser_every_full_batch_ends_there(name):
         np.testing.assert_allclose(run(problem, prepared(problem, name)).w, formula.w, rtol=0, atol=tolerance)
 
 
+FORMULAE = ["gd", "sgd", "minibatch", "minibatch-replacement", "momentum", "nesterov", "normalised", "preconditioned"]
+
+
 @pytest.mark.parametrize("shape", [(3, 6, 3), (5, 8, 2), (4, 4, 2)])
-@pytest.mark.parametrize("name", ["gd", "sgd", "minibatch", "momentum", "nesterov", "preconditioned"])
+@pytest.mark.parametrize("name", [*FORMULAE, "exponentiated"])
 @given(seed=seeds)
 @settings(max_examples=4, deadline=None)
 def test_long_runs_end_where_the_formula_says(name, shape, seed):
@@ -144,7 +176,8 @@ def test_long_runs_end_where_the_formula_says(name, shape, seed):
     w0 = np.random.default_rng(seed).standard_normal(shape[1])
     optimizer = prepared(problem, name, start=w0)
     formula = closed_form(problem, optimizer, w0)
-    trajectory = run(problem, optimizer, steps=60_000, start=w0)
+    steps = 6000 if name == "normalised" else 60_000  # its rate falls over all of them
+    trajectory = run(problem, optimizer, steps=steps, start=w0)
     assert np.linalg.norm(trajectory.w - formula.w) < 1e-12 * np.linalg.norm(formula.w) * singular[0] / singular[-1]
 
 

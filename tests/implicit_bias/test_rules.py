@@ -11,8 +11,11 @@ from thalweg.errors import InputError
 from thalweg.implicit_bias.rules import (
     AdaGrad,
     Adam,
+    AdamW,
+    Exponentiated,
     Gradient,
     HeavyBall,
+    Lion,
     Nesterov,
     Normalised,
     OptaxAdaGrad,
@@ -88,6 +91,52 @@ def test_nesterovs_weights_are_where_the_textbook_takes_its_gradient(seed):
     path = textbook.nesterov(X, t, w0, RATE, batches, delta=0.8)
     ahead = path[1:] + 0.8 * np.diff(path, axis=0)
     np.testing.assert_allclose(literal_path(Nesterov(0.8), X, t, w0, batches)[1:], ahead, rtol=1e-10, atol=1e-10)
+
+
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([0.1, 1.0, 20.0]))
+@settings(max_examples=20)
+def test_exponentiated_steps_multiply_two_positive_weights(seed, scale):
+    """Kivinen and Warmuth's w+ and w-, multiplied by exp(-rate g) and exp(rate g), their difference being w."""
+    X, t, w0 = problem_data(seed)
+    positive = (w0 + np.sqrt(w0**2 + scale**2)) / 2
+    negative, w, rule = positive - w0, w0, Exponentiated(scale)
+    for _ in range(STEPS):
+        factor = np.exp(-0.003 * textbook.gradient(X, t, positive - negative))
+        positive, negative = positive * factor, negative / factor
+        w, _ = rule.step(w, textbook.gradient(X, t, w), (), 0.003)
+        np.testing.assert_allclose(w, positive - negative, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(positive * negative, scale**2 / 4)
+    with pytest.raises(InputError, match="must be a number above 0, but it is 0"):
+        Exponentiated(0.0)
+
+
+TURNS = {"gd": Gradient(), "momentum": HeavyBall(), "nesterov": Nesterov(), "normalised": Normalised()}
+DOES_NOT = {"adagrad": AdaGrad(), "optax-adagrad": OptaxAdaGrad(), "rmsprop": RMSProp(), "adam": Adam()}
+DOES_NOT |= {"adamw": AdamW(), "sign": Sign(), "lion": Lion(), "preconditioned": Preconditioned(np.arange(1.0, 7))}
+DOES_NOT |= {"exponentiated": Exponentiated()}
+
+
+@pytest.mark.parametrize("name", [*TURNS, *DOES_NOT])
+@given(seed=st.integers(0, 1000))
+@settings(max_examples=10)
+def test_the_reason_why_some_runs_turn_with_the_features_and_others_do_not(name, seed):
+    """On X Q at Q^T w every gradient is Q^T g; what counts is whether the step from it is Q^T times the step from g.
+
+    Sums and multiples of gradients turn with them. Squares and signs of coordinates do not: they know the axes.
+    """
+    rule = (TURNS | DOES_NOT)[name]
+    X, t, w0 = problem_data(seed)
+    Q = np.linalg.qr(np.random.default_rng(seed).standard_normal((6, 6)))[0]
+    w, turned, state, turned_state = w0, Q.T @ w0, rule.begin(6), rule.begin(6)
+    apart = 0.0
+    for _ in range(5):
+        gradient, turned_gradient = textbook.gradient(X, t, w), textbook.gradient(X @ Q, t, Q.T @ w)
+        np.testing.assert_allclose(turned_gradient, Q.T @ gradient, rtol=0, atol=1e-10)
+        w, state = rule.step(w, gradient, state, 0.01)
+        turned, turned_state = rule.step(turned, turned_gradient, turned_state, 0.01)
+        apart = max(apart, float(np.linalg.norm(turned - Q.T @ w)))
+        turned = Q.T @ w
+    assert apart < 1e-10 if name in TURNS else apart > 1e-5
 
 
 def test_optax_adagrad_is_told_apart():

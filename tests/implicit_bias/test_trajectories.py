@@ -26,7 +26,7 @@ from thalweg.least_squares import LeastSquares
 from thalweg.textbook import implicit_bias as textbook
 
 IN_THE_ROW_SPACE = ("gd", "sgd", "minibatch", "minibatch-replacement", "momentum", "nesterov", "normalised")
-LEAVE_IT = ("adagrad", "optax-adagrad", "rmsprop", "adam", "adamw", "sign", "lion", "preconditioned")
+LEAVE_IT = ("adagrad", "optax-adagrad", "rmsprop", "adam", "adamw", "sign", "lion", "preconditioned", "exponentiated")
 EPS = np.finfo(float).eps
 
 seeds = st.integers(0, 10_000)

@@ -24,7 +24,8 @@ def limits(
         typer.Option(
             metavar="A,B,...",
             help="Which to run: gd, sgd, minibatch, minibatch-replacement, momentum, nesterov, adagrad, optax-adagrad, "
-            "rmsprop, adam, adamw, sign, lion, normalised, preconditioned. Default: gd, sgd, momentum, adagrad.",
+            "rmsprop, adam, adamw, sign, lion, normalised, preconditioned, exponentiated. "
+            "Default: gd, sgd, momentum, adagrad.",
         ),
     ] = None,
     steps: Annotated[

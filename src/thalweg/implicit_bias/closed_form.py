@@ -17,6 +17,7 @@ from thalweg.implicit_bias.rules import (
     AdaGrad,
     Adam,
     AdamW,
+    Exponentiated,
     Lion,
     OptaxAdaGrad,
     OptaxTransformation,
@@ -26,6 +27,9 @@ from thalweg.implicit_bias.rules import (
 )
 from thalweg.implicit_bias.trajectories import Optimizer, interpolates
 from thalweg.least_squares import LeastSquares, Vector
+
+_MOST_NEWTON_STEPS, _NEWTON_DONE = 100, 1e-14
+_WATCHED = 1e-8  # the share of the height that a Newton step gains where it might still go too far
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +68,8 @@ def closed_form(problem: LeastSquares, optimizer: Optimizer, start: ArrayLike | 
         return ClosedForm("only minimiser", problem.minimum_norm_solution())
     if isinstance(rule, Preconditioned):
         return ClosedForm("nearest in the P^-1 norm", preconditioned_solution(problem, rule, w0))
+    if isinstance(rule, Exponentiated):
+        return ClosedForm("nearest in KL divergence", exponentiated_solution(problem, rule, w0))
     if rule.keeps_row_space:
         name = "nearest solution to the start" if w0.any() else "minimum-norm solution"
         return ClosedForm(name, problem.nearest_solution(w0))
@@ -114,6 +120,36 @@ def preconditioned_solution(problem: LeastSquares, rule: Preconditioned, start: 
     """
     w0, C = problem.start(start), rule.factor()
     limit: Vector = w0 + C @ LeastSquares(problem.X @ C, -problem.residual(w0)).minimum_norm_solution()
+    return limit
+
+
+def exponentiated_solution(problem: LeastSquares, rule: Exponentiated, start: ArrayLike | None = None) -> Vector:
+    """Of all minimisers the nearest to w0 in the Kullback-Leibler divergence of `w+` and `w-` from theirs, `(d,)`.
+
+    Steps move `theta = arsinh(w / scale)` in the row space of X, so that with an orthonormal basis V of it the limit is
+    `scale sinh(theta_0 + V m)` for the m at which V^T of it is that of a minimiser: there the convex function
+    `scale sum(cosh(theta_0 + V m)) - m^T V^T w*` is least, which Newton's method finds.
+    """
+    theta, Vt = np.arcsinh(problem.start(start) / rule.scale), problem.row_space
+    wanted = Vt @ problem.minimum_norm_solution() / rule.scale
+    m = np.zeros(len(Vt))
+
+    def height(m: Vector) -> float:
+        with np.errstate(over="ignore"):
+            return float(np.cosh(theta + m @ Vt).sum() - m @ wanted)
+
+    for _ in range(_MOST_NEWTON_STEPS):
+        at = theta + m @ Vt
+        away = Vt @ np.sinh(at) - wanted
+        step = np.linalg.solve((Vt * np.cosh(at)) @ Vt.T, away)
+        gain, share = float(away @ step), 1.0
+        # Once the gain is lost in the rounding of the height, Newton's steps need no watching.
+        while gain > _WATCHED * abs(height(m)) and not height(m - share * step) <= height(m) - share / 4 * gain:
+            share /= 2
+        m = m - share * step
+        if np.linalg.norm(step) <= _NEWTON_DONE * (1 + np.linalg.norm(m)):
+            break
+    limit: Vector = rule.scale * np.sinh(theta + m @ Vt)
     return limit
 
 

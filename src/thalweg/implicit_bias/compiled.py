@@ -329,7 +329,7 @@ class _Lane:
         self.group, self.number, self.places = group, number, places
         self.n, self.l2 = problem.n, problem.l2
         optimizers = [group.optimizers[place] for place in places]
-        self.directions = [jax.vmap(optimizer.rule.direction_at) for optimizer in optimizers]
+        self.steps = [jax.vmap(optimizer.rule.step, in_axes=(0, 0, 0, None)) for optimizer in optimizers]
         states = [_first_state(optimizer, len(group.seeds), problem.d) for optimizer in optimizers]
         self.W = group.W[:, places]
         self.carry: Any = (jnp.asarray(self.W, precision), states)
@@ -354,12 +354,11 @@ class _Lane:
             gradient: Any = weight * jnp.einsum("sob,sbd->sod", residual, X_B)
             if self.l2:
                 gradient = gradient + 2 * self.l2 * W
-            moves = [
-                direction(W[:, place], gradient[:, place], state)
-                for place, (direction, state) in enumerate(zip(self.directions, states, strict=True))
+            taken = [
+                one(W[:, place], gradient[:, place], state, rates[i, place])
+                for place, (one, state) in enumerate(zip(self.steps, states, strict=True))
             ]
-            D = jnp.stack([move for move, _ in moves], axis=1)
-            return W - rates[i][:, None] * D, [after for _, after in moves]
+            return jnp.stack([after for after, _ in taken], axis=1), [state for _, state in taken]
 
         return jax.lax.fori_loop(0, count, step, carry)
 
@@ -400,7 +399,7 @@ def _first_state(optimizer: Optimizer, seeds: int, d: int) -> Any:
     if isinstance(rule, OptaxTransformation):
         w: Any = jnp.zeros(d)
         try:
-            direction = jax.eval_shape(lambda: rule.direction_at(w, w, rule.begin(d)))[0]
+            direction: Any = jax.eval_shape(lambda: rule.direction_at(w, w, rule.begin(d)))[0]
         except Exception as error:
             raise InputError(f"The Optax transformation {optimizer.name!r} cannot take a step: {error}") from error
         if direction.shape != (d,):

@@ -31,12 +31,14 @@ class Scale(NamedTuple):
         distance: how far the nearest minimiser is from the start; 1 where the start is one.
         d: the number of weights.
         full_batch: whether every step sees every example.
+        farthest: the largest weight of the start, without its sign.
     """
 
     curvature: float
     distance: float
     d: int
     full_batch: bool
+    farthest: float = 0.0
 
 
 def _namespace(array: Any) -> Any:
@@ -46,7 +48,7 @@ def _namespace(array: Any) -> Any:
 
 @dataclass(frozen=True)
 class Rule:
-    """How gradients become directions: `w <- w - rate * direction`, from a state that starts as zeros.
+    """How gradients become steps: `w <- w - rate * direction`, where a rule says nothing else.
 
     Its fields are its settings. `keeps_row_space` says whether every direction is a combination of the gradients
     seen so far, so that the run cannot leave `w0 +` the row space of X; None where that is not known. `state_names`
@@ -67,6 +69,11 @@ class Rule:
     def direction_at(self, w: Vector, gradient: Vector, state: State) -> tuple[Vector, State]:
         """The direction of the next step from the weights w; most rules look at the gradient only."""
         return self.direction(gradient, state)
+
+    def step(self, w: Vector, gradient: Vector, state: State, rate: Any) -> tuple[Vector, State]:
+        """The weights and the state after a step."""
+        direction, after = self.direction_at(w, gradient, state)
+        return w - rate * direction, after
 
     def settings(self) -> dict[str, Any]:
         """What the rule depends on, by name."""
@@ -374,6 +381,34 @@ class Lion(_PerCoordinate):
         """As for the other methods per coordinate, but no more than a tenth of the weights decays in a step."""
         rate = super().default_rate(scale)
         return min(rate, 0.1 / self.weight_decay) if self.weight_decay > 0 else rate
+
+
+@dataclass(frozen=True)
+class Exponentiated(Rule):
+    """The exponentiated gradient: `w = w+ - w-`, both positive, `w+ <- w+ exp(-rate g)` and `w- <- w- exp(rate g)`.
+
+    The product `w+ w-` of a coordinate stays what it is at the start, `(scale / 2)^2`. Weights far above the scale move
+    in proportion to themselves, those far below it as by gradient descent.
+
+    Source: J. Kivinen, M. K. Warmuth, "Exponentiated Gradient versus Gradient Descent for Linear Predictors" (1997);
+    the form in w alone, U. Ghai, E. Hazan, Y. Singer, "Exponentiated Gradient Meets Gradient Descent" (2020).
+    """
+
+    scale: float = 1.0
+    keeps_row_space: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.scale) and self.scale > 0):
+            raise InputError(f"The scale of exponentiated gradients must be a number above 0, but it is {self.scale}.")
+
+    def step(self, w: Vector, gradient: Vector, state: State, rate: Any) -> tuple[Vector, State]:
+        """`scale sinh(arsinh(w / scale) - rate g)`, which is the difference of the two products."""
+        xp = _namespace(gradient)
+        return self.scale * xp.sinh(xp.asinh(w / self.scale) - rate * gradient), state
+
+    def default_rate(self, scale: Scale) -> float:
+        """Half the stability limit, if all weights went twice as far as the nearest minimiser is."""
+        return 1 / (scale.curvature * math.hypot(scale.farthest + 2 * scale.distance, self.scale))
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ from thalweg.implicit_bias.rules import (
     AdaGrad,
     Adam,
     AdamW,
+    Exponentiated,
     Gradient,
     HeavyBall,
     Lion,
@@ -108,7 +109,7 @@ OPTIMIZERS = {
 
 def names() -> list[str]:
     """The names of all known optimizers."""
-    return [*OPTIMIZERS, "preconditioned"]
+    return [*OPTIMIZERS, "preconditioned", "exponentiated"]
 
 
 def prepared(
@@ -125,7 +126,8 @@ def prepared(
     Args:
         problem: the problem it will be run on.
         optimizer: a known name, or an `Optimizer`, whose own settings stand. `"preconditioned"` divides every
-            coordinate by its column's mean square, the diagonal of the Hessian (Jacobi's choice).
+            coordinate by its column's mean square, the diagonal of the Hessian (Jacobi's choice); `"exponentiated"` has
+            the way to the nearest minimiser, spread evenly over the coordinates, as its scale.
         start: the first weights, `(d,)`; zeros for None.
         rate: the learning rate in place of the default.
         batch: the number of examples in a step for all but `gd` and `sgd`; None for all examples, and for a quarter
@@ -136,7 +138,7 @@ def prepared(
         InputError: the name is unknown, or a number is out of its range.
     """
     if isinstance(optimizer, str):
-        optimizer = _named(problem, optimizer, rate, batch, momentum)
+        optimizer = _named(problem, optimizer, start, rate, batch, momentum)
     if optimizer.batch is not None and not 1 <= optimizer.batch <= problem.n:
         raise InputError(f"A batch must hold 1 to {problem.n} examples, but {optimizer.name} has {optimizer.batch}.")
     if isinstance(optimizer.rule, Preconditioned) and len(optimizer.rule.P) != problem.d:
@@ -144,21 +146,34 @@ def prepared(
     if isinstance(optimizer.rule, OptaxTransformation):
         return optimizer
     if optimizer.rate is None:
-        w0 = problem.start(start)
-        distance = float(np.linalg.norm(problem.nearest_solution(w0) - w0)) or 1.0
-        scale = Scale(curvature(problem, optimizer), distance, problem.d, optimizer.batch is None)
+        farthest = float(np.abs(problem.start(start)).max())
+        full_batch = optimizer.batch is None
+        scale = Scale(curvature(problem, optimizer), _distance(problem, start), problem.d, full_batch, farthest)
         return dataclasses.replace(optimizer, rate=optimizer.rule.default_rate(scale))
     if not (np.isfinite(optimizer.rate) and optimizer.rate > 0):
         raise InputError(f"A learning rate must be a finite number above 0, but {optimizer.name} has {optimizer.rate}.")
     return optimizer
 
 
+def _distance(problem: LeastSquares, start: ArrayLike | None) -> float:
+    """How far the nearest minimiser is from the start; 1 where the start is one."""
+    w0 = problem.start(start)
+    return float(np.linalg.norm(problem.nearest_solution(w0) - w0)) or 1.0
+
+
 def _named(
-    problem: LeastSquares, name: str, rate: float | None, batch: int | None, momentum: float | None
+    problem: LeastSquares,
+    name: str,
+    start: ArrayLike | None,
+    rate: float | None,
+    batch: int | None,
+    momentum: float | None,
 ) -> Optimizer:
     if name == "preconditioned":
         mean_squares = squares(problem.X).sum(axis=0) / problem.n + problem.l2
         optimizer = Optimizer(name, Preconditioned(1 / np.where(mean_squares > 0, mean_squares, 1.0)))
+    elif name == "exponentiated":
+        optimizer = Optimizer(name, Exponentiated(_distance(problem, start) / math.sqrt(problem.d)))
     elif name in OPTIMIZERS:
         optimizer = OPTIMIZERS[name]
     else:
@@ -289,8 +304,8 @@ def run(
                     progress(step)
             if last:
                 break
-            direction, state = rule.direction_at(w, gradient(w, next(drawn)), state)
-            w = (w - float(optimizer.rate) * decay**step * direction).astype(precision, copy=False)
+            after, state = rule.step(w, gradient(w, next(drawn)), state, float(optimizer.rate) * decay**step)
+            w = after.astype(precision, copy=False)
             step += 1
     return Trajectory(
         optimizer=optimizer,

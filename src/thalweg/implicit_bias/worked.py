@@ -206,9 +206,9 @@ def trace(
     for step in range(1, steps + 1):
         rows = next(drawn)
         gradient = problem.gradient(w, rows)
-        direction, state = rule.direction_at(w, gradient, state)
-        move = -ready.rate * direction
-        w = w + move
+        before = w
+        w, state = rule.step(w, gradient, state, ready.rate)
+        move = w - before
         way = float(np.linalg.norm(w - w0))
         found.append(
             Worked(
