@@ -106,12 +106,14 @@ def size(
 
 
 def _unit(answer: Size, unit: str) -> Result:
-    """What the unit of `LAYER:INDEX` sees."""
+    """What the unit of `LAYER:INDEX` sees, and how the paths to it are spread."""
     from thalweg.errors import InputError
+    from thalweg.report import Together
 
     layer, sign, index = unit.rpartition(":")
     numbers = [part.strip() for part in (index if sign else "").split(",") if part.strip()]
     layer = layer if sign else unit
     if not all(number.isdecimal() and len(number) < 20 for number in numbers):
         raise InputError(f"{unit!r} is not a unit; write a layer, a colon and its position, such as 'maxpool:3,4'.")
-    return answer.unit(layer, [int(number) for number in numbers])
+    position = [int(number) for number in numbers]
+    return Together((("", answer.unit(layer, position)), ("effective", answer.effective(layer, position))))

@@ -149,7 +149,7 @@ class ReceptiveFields:
         """The field behind an operation: the rules, the same for clipped and unclipped intervals."""
         kind, source, output = operation.kind, operation.input, operation.output
         inputs = [fields[tensor.id] for tensor in operation.inputs]
-        across = self._across(operation)
+        across = self.across(operation)
         if across and len(across) == len(self._extents):
             return self._everywhere(all_together(inputs), output, everything)
         known = [field for field in inputs if field is not None]
@@ -162,7 +162,7 @@ class ReceptiveFields:
             return self._merged(operation, known)
         field = known[0]
         if kind is Kind.GATHER or (kind in WINDOWED and operation.window is None):
-            followed = all(self._is_constant(tensor) for tensor in operation.inputs)
+            followed = all(self.is_constant(tensor) for tensor in operation.inputs)
             return self._merged(operation, known) if followed else None
         if kind in WINDOWED and operation.window is not None:
             terms = (windowed(term, operation.window, output.extents) for term in field.terms)
@@ -185,7 +185,7 @@ class ReceptiveFields:
         chosen = list(zip(operation.inputs, fields, strict=True))
         if operation.kind is Kind.MULTIPLY:
             # A factor that sees everything is a gate: it is reported apart, else it would hide what its partner sees.
-            local = [(tensor, field) for tensor, field in chosen if not self._is_constant(tensor)]
+            local = [(tensor, field) for tensor, field in chosen if not self.is_constant(tensor)]
             if local and len(local) < len(chosen):
                 chosen, gated = local, True
         extents = operation.output.extents
@@ -194,7 +194,7 @@ class ReceptiveFields:
             terms += [fitted(term, self._reduced(operation, tensor), extents) for term in field.terms]
         return Field(simplified(terms), gated, fields[0].layout)
 
-    def _across(self, operation: Operation) -> tuple[int, ...]:
+    def across(self, operation: Operation) -> tuple[int, ...]:
         """The axes of the input along which the operation's units see everything."""
         if operation.across is not None:
             return operation.across
@@ -203,7 +203,7 @@ class ReceptiveFields:
     def _reduced(self, operation: Operation, tensor: Tensor) -> tuple[int, ...]:
         """The extents of an input once all its positions along some axes have been put together."""
         extents = tensor.extents or (1,) * len(operation.output.extents)
-        across = self._across(operation)
+        across = self.across(operation)
         return tuple(1 if axis in across else extent for axis, extent in enumerate(extents))
 
     def _flattened(self, field: Field[Intervals], source: Tensor) -> Field[Intervals]:
@@ -223,7 +223,8 @@ class ReceptiveFields:
         terms = (tuple(interval.spread(n) for interval, n in zip(term, extents, strict=False)) for term in field.terms)
         return Field(tuple(terms), field.gated)
 
-    def _is_constant(self, tensor: Tensor) -> bool:
+    def is_constant(self, tensor: Tensor) -> bool:
+        """Whether every unit of a tensor sees the same."""
         field = self._fields[tensor.id]
         return field is not None and all(interval.step == 0 for term in field.terms for interval in term)
 

@@ -35,6 +35,7 @@ from thalweg.report import Result, Table
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+    from thalweg.network.effective_field import EffectiveField
     from thalweg.network.reach import Reach
 
 
@@ -78,6 +79,20 @@ class Size(Result):
         """
         place = self._place(layer)
         return unit_of(self._graph, self._fields, place, index)
+
+    def effective(self, layer: str | int, index: Sequence[int] = ()) -> EffectiveField:
+        """How the paths to one unit are spread over the input: see `thalweg.network.effective_field`.
+
+        Args:
+            layer: as for `unit`.
+            index: as for `unit`.
+
+        Raises:
+            InputError: as for `unit`.
+        """
+        from thalweg.network.effective_field import effective_field
+
+        return effective_field(self._graph, self._fields, self._place(layer), index)
 
     def middle_unit(self, layer: str | int) -> Unit:
         """What the unit in the middle of a layer sees.

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
-from thalweg.network.graph import Graph
+from thalweg.network.graph import Graph, Tensor
 from thalweg.network.intervals import Ends
 from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.report import Cell, Result, Table, printable
@@ -90,6 +90,20 @@ def unit_of(graph: Graph, fields: ReceptiveFields, place: int, index: Sequence[i
     Raises:
         InputError: the operation has no such unit, or what it sees cannot be followed.
     """
+    where, tensor, seat = seat_of(graph, fields, place, index)
+    unclipped, clipped = fields.of(tensor), fields.clipped(tensor)
+    assert unclipped is not None, "a unit has a seat only where its field is known"
+    inside = clipped.ends(seat) if clipped is not None else None
+    return Unit(graph.operations[place].name, where, graph.inputs[0].extents, inside, unclipped.ends(seat))
+
+
+def seat_of(
+    graph: Graph, fields: ReceptiveFields, place: int, index: Sequence[int]
+) -> tuple[tuple[int, ...], Tensor, tuple[int, ...]]:
+    """Where a unit sits: its index, the tensor that it belongs to, and its position by which that one's field is known.
+
+    Args, raises: as for `unit_of`.
+    """
     name, tensor = graph.operations[place].name, graph.operations[place].output
     try:
         where = tuple(operator.index(unit) for unit in index) or ((0,) if not tensor.extents else ())
@@ -102,17 +116,12 @@ def unit_of(graph: Graph, fields: ReceptiveFields, place: int, index: Sequence[i
             f"Layer {name!r} has no unit {','.join(map(str, where))!r}; "
             f"its units are {ranges} (positions counted from 0, without the channel)."
         )
-    unclipped = fields.of(tensor)
-    if unclipped is None:
+    field = fields.of(tensor)
+    if field is None:
         raise InputError(f"What the units of {name!r} see cannot be followed; ask about another layer.")
-    clipped = fields.clipped(tensor)
-    seat = where
-    if unclipped.layout is not None:
-        seat = _position_in(unclipped.layout.shape, unclipped.layout.spatial, where[0])
-    elif not tensor.extents:
-        seat = (0,) * len(graph.inputs[0].spatial)
-    inside = clipped.ends(seat) if clipped is not None else None
-    return Unit(name, where, graph.inputs[0].extents, inside, unclipped.ends(seat))
+    if field.layout is not None:
+        return where, tensor, _position_in(field.layout.shape, field.layout.spatial, where[0])
+    return where, tensor, where if tensor.extents else (0,) * len(graph.inputs[0].spatial)
 
 
 def _position_in(shape: tuple[int, ...], spatial: tuple[int | None, ...], unit: int) -> tuple[int, ...]:
