@@ -414,6 +414,19 @@ def test_what_is_not_known_is_named():
         assert (answer.complete, answer.unknown) == (False, (name,))
 
 
+def test_values_put_together_and_taken_apart_keep_their_places():
+    def network(p, x):
+        x = conv(x, p)
+        left, right = jnp.unstack(jnp.stack([x, x * x], 1), axis=1)
+        x = jnp.concatenate(jnp.split(left + right, 2, -1)[::-1], -1)
+        return jnp.tile(x, (1, 1, 1, 3))[:, 1:-1, ::2]
+
+    answer = tw.size((network, layer(3, 3, 3, 4)), (8, 8, 3))
+    last = answer.layers[-1]
+    assert answer.complete
+    assert (last.output, last.receptive_field, last.stride, last.first) == ((6, 4, 12), (3, 3), (1, 2), (0, -1))
+
+
 def test_a_known_branch_a_loop_of_known_length_and_unused_work():
     def network(p, x):
         x = jax.lax.fori_loop(0, 3, lambda _, y: jnp.tanh(y @ p["again"]), x)

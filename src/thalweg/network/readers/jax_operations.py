@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -142,6 +143,41 @@ def _concatenate(walk: Walk, step: Step) -> Sequence[Value]:
         return [Pointwise(replace(index, shape=step.shape, axes=features), step.scope)]
     parts = [walk.ledger.array(each) for each in step.inputs]
     return [Pointwise(walk.recorder.concatenate(parts, axis, *_called(walk, step, "concat")), step.scope)]
+
+
+def _stack(walk: Walk, step: Step) -> Sequence[Value]:
+    axis = step.parameters["axis"]
+
+    def widened(x: Array) -> Array:
+        return walk.recorder.reshape(x, (*x.shape[:axis], 1, *x.shape[axis:]))
+
+    parts = [widened(walk.ledger.array(each)) for each in step.inputs]
+    return [Pointwise(walk.recorder.concatenate(parts, axis, *_called(walk, step, "stack")), step.scope)]
+
+
+def _unstack(walk: Walk, step: Step) -> Sequence[Value]:
+    axis, x = step.parameters["axis"], walk.ledger.array(step.inputs[0])
+    parts = [
+        walk.recorder.slice(x, axis, place, place + 1, 1, *_called(walk, step, "unstack"))
+        for place in range(x.shape[axis])
+    ]
+    return [Pointwise(walk.recorder.reshape(each, step.shape), step.scope) for each in parts]
+
+
+def _tile(walk: Walk, step: Step) -> Sequence[Value]:
+    """Copies one after the other along every axis."""
+    x = walk.ledger.array(step.inputs[0])
+    if math.prod(x.shape) == math.prod(step.shape):
+        return [Pointwise(walk.recorder.reshape(x, step.shape), step.scope)]
+    times = [1] * (len(step.shape) - len(x.shape)) + list(x.shape)
+    spread = [extent for pair in zip(_ratios(step.shape, times), times, strict=True) for extent in pair]
+    narrow = [extent for own in times for extent in (1, own)]
+    made = walk.recorder.expand(walk.recorder.reshape(x, narrow), spread)
+    return [Pointwise(walk.recorder.reshape(made, step.shape), step.scope)]
+
+
+def _ratios(shape: Shape, of: Sequence[int]) -> list[int]:
+    return [whole // part for whole, part in zip(shape, of, strict=True)]
 
 
 def _pad(walk: Walk, step: Step) -> Sequence[Value]:
@@ -429,8 +465,10 @@ OPERATIONS: Mapping[str, Callable[[Walk, Step], Sequence[Value]]] = {
     **dict.fromkeys(_SAME, same),
     **dict.fromkeys(_POOLED | _REDUCED, _reduce),
     **dict.fromkeys(_ALONG, _running),
-    **dict.fromkeys(("reshape", "squeeze", "expand_dims"), _reshape),
-    **dict.fromkeys(("scatter", "scatter-add", "scatter_add", "dynamic_update_slice"), _scattered),
+    **dict.fromkeys(("reshape", "squeeze"), _reshape),
+    **dict.fromkeys(
+        ("scatter", "scatter-add", "scatter-max", "scatter-min", "scatter-mul", "dynamic_update_slice"), _scattered
+    ),
     **dict.fromkeys(("reduce_window_sum", "reduce_window_max", "reduce_window_min"), _pool),
     "broadcast_in_dim": _broadcast,
     "concatenate": _concatenate,
@@ -443,8 +481,11 @@ OPERATIONS: Mapping[str, Callable[[Walk, Step], Sequence[Value]]] = {
     "slice": _slice,
     "sort": _sort,
     "split": _split,
+    "stack": _stack,
+    "tile": _tile,
     "top_k": _top,
     "transpose": _transpose,
+    "unstack": _unstack,
 }
 
 

@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
-PLAIN = frozenset(
-    {"neg", "convert_element_type", "stop_gradient", "copy", "copy_p", "reduce_precision", "real", "name", "pvary"}
-)
+PLAIN = frozenset({"neg", "convert_element_type", "stop_gradient", "copy", "reduce_precision", "real", "name", "pvary"})
 """Functions of one value that change no more than its sign or type."""
 POINTWISE = PLAIN | frozenset(
     [

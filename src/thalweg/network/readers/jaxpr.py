@@ -34,7 +34,7 @@ _BODIES = ("call_jaxpr", "fun_jaxpr", "jaxpr", "call")
 _CALLS = frozenset(
     {
         "jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint", "custom_jvp_call",
-        "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin", "custom_vmap_call",
+        "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin", "custom_vmap_call", "composite",
     }
 )  # fmt: skip
 _AROUND = re.compile(r"^\w+\((.*)\)$")

@@ -6,6 +6,7 @@ comes from. Frameworks are optional and large: no reader is imported before some
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import inspect
@@ -24,10 +25,10 @@ from thalweg.network.readers.spec_grammar import MAX_CHARACTERS
 
 Shape = tuple[int, ...]
 
-_FILES: Mapping[str, str] = {}
+_FILES: Mapping[str, str] = {".keras": "keras"}
 """The module whose `read(path, shape)` reads files of a suffix."""
 
-_FRAMEWORKS: Mapping[str, str] = {"flax": "flax", "equinox": "equinox", "jax": "jax"}
+_FRAMEWORKS: Mapping[str, str] = {"keras": "keras", "flax": "flax", "equinox": "equinox", "jax": "jax"}
 """The module whose `read(model, shape)` reads objects of a framework, by the package that must be imported already.
 
 Its `knows(model)` says whether the object is one of its own.
@@ -113,7 +114,7 @@ def made_by(name: str) -> object:
             if not hasattr(found, part):
                 raise InputError(f"{module_name!r} has no {path!r}; name a function, a class or a model in it.")
             found = getattr(found, part)
-        return found() if _makes_a_model(found) else found
+        return _made(found) if _makes_a_model(found) else found
     except InputError:
         raise
     except ModuleNotFoundError as error:
@@ -125,6 +126,14 @@ def made_by(name: str) -> object:
         raise InputError(f"Making the model {name!r} failed with {type(error).__name__}: {reason}") from error
     finally:
         sys.path.remove(here)
+
+
+def _made(make: Any) -> object:
+    """What a function makes; a model of Keras without its weights, where it can be made so."""
+    if "keras" in sys.modules:
+        with contextlib.suppress(Exception), _reader("keras").without_weights():
+            return make()
+    return make()
 
 
 def _makes_a_model(found: object) -> bool:
