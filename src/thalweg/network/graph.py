@@ -55,6 +55,8 @@ class Kind(StrEnum):
     """Each position by itself: batch normalisation after training, layer normalisation over the channels."""
     SPATIAL_NORMALISATION = "spatial normalisation"
     """With statistics of the whole map: instance and group normalisation."""
+    UNUSED = "not used"
+    """Weights that the network has and does not use when it runs."""
     UNKNOWN = "unknown"
     """What a reader could not name; it makes every total incomplete."""
 
@@ -320,6 +322,8 @@ class Graph:
     Args:
         inputs: the tensors that come from outside; receptive fields are positions of the first.
         operations: the steps, each after those whose outputs it needs.
+        notes: what its reader had to decide, in sentences.
+        constants: how many of the inputs, the last ones, are the same for every example and not given by the user.
 
     Raises:
         InputError: an operation uses a tensor that nothing has made yet, or makes one that exists.
@@ -327,6 +331,13 @@ class Graph:
 
     inputs: tuple[Tensor, ...]
     operations: tuple[Operation, ...]
+    notes: tuple[str, ...] = ()
+    constants: int = 0
+
+    @property
+    def given(self) -> tuple[Tensor, ...]:
+        """The inputs that the user gives."""
+        return self.inputs[: len(self.inputs) - self.constants]
 
     def __post_init__(self) -> None:
         for tensor in self.inputs:

@@ -81,7 +81,8 @@ class ReceptiveFields:
                 after = self._after(operation, self._fields, self._everything_unclipped)
                 work += _work(operation, after)
                 field = after
-            if field is None and all(self._fields[tensor.id] is not None for tensor in operation.inputs):
+            followed = all(self._fields[tensor.id] is not None for tensor in operation.inputs)
+            if field is None and followed and operation.kind is not Kind.UNUSED:
                 self.lost.append(operation.name)
             if operation.kind in MERGES:
                 self.misaligned += misalignments(operation, self._fields)
@@ -153,7 +154,7 @@ class ReceptiveFields:
         if across and len(across) == len(self._extents):
             return self._everywhere(all_together(inputs), output, everything)
         known = [field for field in inputs if field is not None]
-        if len(known) < len(inputs) or kind is Kind.UNKNOWN:
+        if len(known) < len(inputs) or kind in (Kind.UNKNOWN, Kind.UNUSED):
             # What cannot be followed adds nothing to what sees the whole image already.
             all_of_it = kind in (Kind.ADD, Kind.CONCATENATE) and any(self._sees_all(field) for field in known)
             return self._everywhere(None, output, everything) if all_of_it else None

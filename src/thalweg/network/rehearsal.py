@@ -190,7 +190,7 @@ def rehearsal_of(model: object, graph: Graph) -> Rehearsal | None:
     def inputs(batch: int) -> tuple[Any, ...]:
         return tuple(
             torch.zeros((batch, *each.shape), dtype=torch.int64 if each.id in looked_up else torch.float32)
-            for each in graph.inputs
+            for each in graph.given
         )
 
     return Rehearsal(model, inputs)
@@ -422,7 +422,7 @@ def _lion_class() -> Any:
     class Lion(base):  # type: ignore[misc]
         """The sign of a mean of gradients."""
 
-        @torch.no_grad()
+        @torch.no_grad()  # type: ignore[untyped-decorator]
         def step(self) -> None:
             for group in self.param_groups:
                 for weight in group["params"]:

@@ -252,6 +252,11 @@ class Size(Result):
         return self._graph.inputs[0].extents
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What its reader had to decide, in sentences."""
+        return self._graph.notes
+
+    @property
     def lost(self) -> tuple[str, ...]:
         """The operations behind which what units see cannot be followed."""
         return tuple(self._fields.lost)
@@ -290,7 +295,7 @@ class Size(Result):
         return figure(self)
 
 
-def size(model: Any, input: str | Sequence[int] | None = None) -> Size:  # noqa: A002
+def size(model: Any, input: str | Sequence[Any] | None = None) -> Size:  # noqa: A002
     """What a network costs and what its units see: neurons, parameters, connections, receptive fields.
 
     All counts are exact integers for one example; receptive fields are exact on any graph (see
@@ -348,15 +353,19 @@ def _size_of(graph: Graph, rehearsal: Source | None) -> Size:
     )
 
 
-def _shape(input: str | Sequence[int] | None) -> tuple[int, ...] | None:  # noqa: A002
+def _shape(input: str | Sequence[Any] | None) -> tuple[Any, ...] | None:  # noqa: A002
+    """The extents of one input, or of several, each in parentheses of its own or behind a comma."""
     if input is None:
         return None
-    if isinstance(input, str):
+    given: Any = input.split(",") if isinstance(input, str) and "," in input else input
+    if isinstance(given, str):
         try:
-            return parse_shape(input)
+            return parse_shape(given)
         except InputError:
-            raise InputError(f"{input[:60]!r} is not the extents of an input; write them as '112x112x3'.") from None
+            raise InputError(f"{given[:60]!r} is not the extents of an input; write them as '112x112x3'.") from None
+    if isinstance(given, tuple | list) and given and all(isinstance(each, str | tuple | list) for each in given):
+        return tuple([_shape(each) for each in given])
     try:
-        return tuple(operator.index(extent) for extent in input)
+        return tuple(operator.index(extent) for extent in given)
     except TypeError:
         raise InputError("The extents of the input must be whole numbers, such as (112, 112, 3).") from None

@@ -25,10 +25,16 @@ from thalweg.network.readers.spec_grammar import MAX_CHARACTERS
 
 Shape = tuple[int, ...]
 
-_FILES: Mapping[str, str] = {".keras": "keras"}
+_FILES: Mapping[str, str] = {".keras": "keras", ".pt2": "torch_export", ".json": "hugging_face"}
 """The module whose `read(path, shape)` reads files of a suffix."""
 
-_FRAMEWORKS: Mapping[str, str] = {"keras": "keras", "flax": "flax", "equinox": "equinox", "jax": "jax"}
+_FRAMEWORKS: Mapping[str, str] = {
+    "keras": "keras",
+    "torch": "torch",
+    "flax": "flax",
+    "equinox": "equinox",
+    "jax": "jax",
+}
 """The module whose `read(model, shape)` reads objects of a framework, by the package that must be imported already.
 
 Its `knows(model)` says whether the object is one of its own.
@@ -86,7 +92,8 @@ def _read_text(model: str | os.PathLike[str], shape: Shape | None) -> Graph:
                 f"There is no file {model[:200]!r}; name a text file with a spec, or write the spec itself."
             )
         return read_spec(model, shape)
-    reader = _FILES.get(Path(model).suffix.lower())
+    holds_model = (Path(model) / "config.json").is_file()
+    reader = "hugging_face" if holds_model else _FILES.get(Path(model).suffix.lower())
     if reader is None:
         return read_spec(_text_of(model), shape)
     graph: Graph = _reader(reader).read(Path(model), shape)

@@ -109,17 +109,18 @@ class Recorder:
         self._operations: list[Operation] = []
         self._makers: dict[int, int] = {}  # which operation made a tensor
         self._ids = 0
+        self._constants = 0  # among the inputs, at their end
         self._count: int | None = None  # of spatial axes; None before there are any
 
-    def graph(self) -> Graph:
-        """What was written down so far.
+    def graph(self, notes: Sequence[str] = ()) -> Graph:
+        """What was written down so far, with notes on what the reader had to decide.
 
         Raises:
             InputError: there is no input.
         """
         if not self._inputs:
             raise InputError("The network has no input, so there is nothing to measure.")
-        return Graph(tuple(self._inputs), tuple(self._operations))
+        return Graph(tuple(self._inputs), tuple(self._operations), tuple(notes), self._constants)
 
     # What goes in.
 
@@ -143,6 +144,18 @@ class Recorder:
         placed = dict(enumerate(positions)) if first else None
         self._inputs.append(self._tensor(made, channel, placed))
         return made
+
+    def source(self, x: Array, name: str = "", module: str = "") -> Array:
+        """A constant that goes through layers, such as a table of distances or learned queries: units from here on."""
+        if not x.is_constant:
+            return x
+        made = Array(x.shape, tuple(ax.features(extent) for extent in x.shape), self._ids)
+        self._ids += 1
+        self._inputs.append(self._tensor(made, None))
+        self._constants += 1
+        if not x.weights:
+            return made
+        return self._make(Kind.ADD, [made], x.shape, made.axes, name or "add", module, weights=x.weights)
 
     def weight(self, identity: str, shape: Sequence[int], trainable: bool = True) -> Array:
         """An array of parameters; the same identity is the same array."""
@@ -504,10 +517,13 @@ class Recorder:
             weights=used, across=tuple(sorted(across)), work=Work(macs, macs, macs),
         )  # fmt: skip
 
-    def attention(self, q: Array, k: Array, v: Array, name: str = "attention", module: str = "") -> Array:
+    def attention(
+        self, q: Array, k: Array, v: Array, name: str = "attention", module: str = "", bias: Array | None = None
+    ) -> Array:
         """Scaled dot-product attention: `(..., queries, depth)`, `(..., keys, depth)` and `(..., keys, width)`.
 
-        Queries may have more heads (an axis before the last two) than keys and values, in groups.
+        Queries may have more heads (an axis before the last two) than keys and values, in groups. A bias on the scores
+        may have weights of its own, such as those of relative positions.
         """
         shape = (*q.shape[:-1], v.shape[-1])
         macs = math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
@@ -519,7 +535,7 @@ class Recorder:
             units.append(mixed)
         axes = (*q.axes[:-1], ax.features(shape[-1]))
         units = [each for each in units if not each.is_constant]
-        used = _together([q, k, v])
+        used = _together([q, k, v, *([] if bias is None else [bias])])
         return self._make(
             Kind.ATTENTION, units, shape, axes, name, module, weights=used,
             across=tuple(sorted(across)), work=Work(macs, macs, macs),
@@ -535,6 +551,21 @@ class Recorder:
         return self._make(
             Kind.EMBEDDING, [ids], shape, axes, name, module, weights=table.weights, work=Work(size, size, 0)
         )
+
+    def embedding_bag(
+        self, ids: Array, table: Array, shape: Sequence[int], name: str = "embedding", module: str = ""
+    ) -> Array:
+        """The sum, mean or largest of the rows `(rows, width)` of a table, over all ids of a bag."""
+        shape = tuple(shape)
+        if ids.is_constant:
+            return self.constant(shape, table.weights)
+        mixed, across = self._mixed(ids, ax.atoms_of(ids.axes))
+        axes = tuple(ax.features(extent) for extent in shape)
+        taken = math.prod(ids.shape) * table.shape[-1]
+        return self._make(
+            Kind.EMBEDDING, [mixed], shape, axes, name, module,
+            weights=table.weights, across=across, work=Work(taken, taken, 0),
+        )  # fmt: skip
 
     def recurrent(
         self,
@@ -570,6 +601,41 @@ class Recorder:
             return self.constant(shape, _together(parts))
         axes = tuple(ax.lost(extent) for extent in shape)
         return self._make(Kind.UNKNOWN, units, tuple(shape), axes, name, module, weights=_together([*parts, *weights]))
+
+    def unused(self, weights: Iterable[tuple[str, str, Weight]]) -> None:
+        """Weights that the network has and the run did not use: name and module of their row, and the weight."""
+        rows: dict[tuple[str, str], list[Weight]] = {}
+        for name, module, weight in weights:
+            rows.setdefault((name, module), []).append(weight)
+        for (name, module), held in rows.items():
+            nothing = Tensor(self._ids, ())
+            self._ids += 1
+            self._operations.append(
+                Operation(Kind.UNUSED, name, (self._inputs[0],), (nothing,), weights=tuple(held), module=module)
+            )
+
+    def identities(self) -> set[str]:
+        """The weights that were written down."""
+        return {weight.identity for operation in self._operations for weight in operation.weights}
+
+    # What turns out wrong.
+
+    def mark(self) -> int:
+        """A point in the run to which `forget` goes back."""
+        return len(self._operations)
+
+    def forget(self, mark: int) -> None:
+        """Leave out what was written down since `mark`."""
+        for operation in self._operations[mark:]:
+            self._makers.pop(operation.output.id, None)
+        del self._operations[mark:]
+
+    def demote(self, mark: int) -> None:
+        """Make a normalisation, which is no layer of neurons, of what was written down since `mark`."""
+        for place in range(mark, len(self._operations)):
+            one = self._operations[place]
+            if one.kind in (Kind.AVERAGE_POOL, Kind.GLOBAL_POOL):
+                self._operations[place] = replace(one, kind=Kind.NORMALISATION, work=None)
 
     # How it is written down.
 
@@ -766,7 +832,10 @@ class Recorder:
             return x, ()
         atoms = list(atoms)
         if any(atom.axis == LOST for atom in atoms):
-            return x, tuple(range(self._axes))
+            # All of the map where nothing else is left of it; else what is seen cannot be told any more.
+            left = _extent([each for each in ax.atoms_of(x.axes) if each.axis is not None])
+            together = _extent([each for each in atoms if each.axis is not None])
+            return x, tuple(range(self._axes)) if left == together else ()
         extents, across, y = ax.grid(x.axes, self._axes), [], x
         for axis, whole in enumerate(extents):
             inside = [atom for atom in atoms if atom.axis == axis]
@@ -850,6 +919,10 @@ def _together(parts: Iterable[Array]) -> tuple[Weight, ...]:
 
 def _with(axes: Axes, place: int, axis: Axis) -> Axes:
     return (*axes[:place], axis, *axes[place + 1 :])
+
+
+def _extent(atoms: Iterable[Atom]) -> int:
+    return math.prod(atom.extent for atom in atoms)
 
 
 def _widest(extents: Iterable[int]) -> int:

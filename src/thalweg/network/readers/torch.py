@@ -1,0 +1,123 @@
+"""A PyTorch module as a `Graph`: any module, with weights or without.
+
+The module is copied to the meta device and run there once, with a batch of one, under a `Run`
+(`thalweg.network.readers.torch_run`); its weights are never needed and stay where they are. The run itself shows what
+its input must be: whether it is ids that are looked up, which of its axes are positions and which the channels, and
+whether the batch comes first; where the first guess was wrong, it starts again.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from thalweg.errors import InputError, ThalwegError
+from thalweg.network.graph import Graph, written
+from thalweg.network.readers.hugging_face import read_config
+from thalweg.network.readers.torch_copy import Copied, without_weights
+from thalweg.network.readers.torch_export import read_program
+from thalweg.network.readers.torch_inputs import Example, found_input, given_input
+from thalweg.network.readers.torch_run import DependsOnDataError, Entry, OtherEntryError, Run
+from thalweg.network.readers.torch_starts import several, written_down
+
+Shape = tuple[int, ...]
+
+
+def knows(model: object) -> bool:
+    """Whether it is a module, a program that `torch.export` made, or a configuration of Hugging Face."""
+    return isinstance(model, torch.nn.Module | torch.export.ExportedProgram) or _is_config(model)
+
+
+def read(model: Any, shape: Sequence[Any] | None = None) -> Graph:
+    """The network that a module is.
+
+    Args:
+        model: the module, an exported program, or a configuration of Hugging Face.
+        shape: the extents of its input without the batch, as the module takes it: `(3, 224, 224)`; several of them for
+            several inputs; None to find them.
+
+    Raises:
+        InputError: the input is not known, the module does not run on it, or its course depends on data; the message
+            names the module.
+    """
+    if _is_config(model):
+        return read_config(model, shape)
+    if isinstance(model, torch.export.ExportedProgram):
+        return read_program(model, shape)
+    module = _unwrapped(model)
+    example = found_input(module) if shape is None else given_input(module, several(shape))
+    copied = without_weights(module)
+    entries = tuple(_entry(each, dtype) for each, dtype in example.each(_dtype(copied)))
+    try:
+        return _of_module(copied, entries, example)
+    except DependsOnDataError:
+        if not example.mask:
+            raise
+        return _of_module(copied, entries, example, masked=True)
+
+
+def _is_config(model: object) -> bool:
+    transformers = sys.modules.get("transformers")
+    return transformers is not None and isinstance(model, transformers.PretrainedConfig)
+
+
+def _of_module(copied: Copied, entries: tuple[Entry, ...], example: Example, masked: bool = False) -> Graph:
+    module = copied.module
+
+    def call(run: Run, tensors: Sequence[torch.Tensor]) -> None:
+        hooks = [hook for path, each in module.named_modules() for hook in run.watch(each, path)]
+        try:
+            others = {example.mask: torch.ones(tensors[0].shape, dtype=torch.int64)} if masked else {}
+            if example.names:
+                module(**dict(zip(example.names, tensors, strict=True)), **others)
+            else:
+                module(*tensors, **others)
+        except (ThalwegError, OtherEntryError):
+            raise
+        except Exception as error:
+            raise _failed(run, module, tensors, error) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    return written_down(call, copied, entries, example.notes)
+
+
+def _failed(run: Run, module: torch.nn.Module, tensors: Sequence[torch.Tensor], error: Exception) -> InputError:
+    where = f" in {run.path!r}" if run.path else ""
+    reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
+    shapes = " and ".join(written(tuple(each.shape)) for each in tensors)
+    if isinstance(error, TypeError) and "forward()" in reason and not run.path:
+        wanted = ", ".join(inspect.signature(module.forward).parameters)
+        return InputError(f"The network takes ({wanted}) and got inputs of {shapes}: {reason}; give one for each.")
+    return InputError(
+        f"The network does not run on an input of {shapes} (batch included): {reason}{where}; check the input, "
+        "or the module."
+    )
+
+
+def _unwrapped(model: Any) -> torch.nn.Module:
+    """The module inside wrappers for several devices or for compiling."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if inner is None and isinstance(model, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if inner is None:
+            module: torch.nn.Module = model
+            return module
+        model = inner
+
+
+def _dtype(copied: Copied) -> torch.dtype:
+    """The kind of numbers that the network works on."""
+    return next((each.dtype for each in copied.names.values() if each.is_floating_point()), torch.float32)
+
+
+def _entry(shape: Shape, dtype: torch.dtype) -> Entry:
+    if min(shape, default=1) < 1:
+        raise InputError(f"The input {written(shape)} is empty; every extent must be at least 1.")
+    return Entry((1, *shape), dtype)

@@ -1,0 +1,72 @@
+"""A PyTorch module without its weights: a copy on the meta device that shares no tensor with the original."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from thalweg.errors import InputError
+
+_META = torch.device("meta")
+
+MOST_VALUES = 1 << 16
+"""Constants of up to so many elements keep their values."""
+
+
+@dataclass
+class Copied:
+    """A module that shares no tensor with the one it was copied from.
+
+    Args:
+        module: the copy.
+        names: its parameters, each once, under the first of its names.
+        aliases: all names of those that have several.
+    """
+
+    module: torch.nn.Module
+    names: dict[str, torch.Tensor]
+    aliases: dict[str, list[str]] = field(default_factory=dict)
+
+
+def without_weights(model: torch.nn.Module) -> Copied:
+    """A copy on the meta device, in evaluation mode.
+
+    Raises:
+        InputError: the module cannot be copied.
+    """
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        for held in (module._parameters, module._buffers, module.__dict__):
+            for tensor in held.values():
+                if isinstance(tensor, torch.Tensor) and id(tensor) not in memo:
+                    memo[id(tensor)] = _without_values(tensor)
+    try:
+        made = copy.deepcopy(model, memo)
+    except Exception as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InputError(
+            f"The module cannot be copied ({type(error).__name__}: {reason}), and its own weights are left alone; "
+            "give a function that builds it, as module:function."
+        ) from error
+    made.eval()
+    names: dict[str, torch.Tensor] = dict(made.named_parameters())
+    first = {id(tensor): name for name, tensor in names.items()}
+    aliases: dict[str, list[str]] = {}
+    for name, tensor in made.named_parameters(remove_duplicate=False):
+        aliases.setdefault(first[id(tensor)], []).append(name)
+    return Copied(made, names, aliases)
+
+
+def _without_values(tensor: torch.Tensor) -> torch.Tensor:
+    if torch.nn.parameter.is_lazy(tensor):
+        with torch.inference_mode():  # in which it will get its shape
+            lazy: torch.Tensor = type(tensor)(device=_META, dtype=tensor.dtype)
+        return lazy
+    if isinstance(tensor, torch.nn.Parameter):
+        return torch.nn.Parameter(torch.empty_like(tensor.detach(), device=_META), requires_grad=tensor.requires_grad)
+    if not tensor.is_floating_point() and tensor.device.type == "cpu" and tensor.numel() <= MOST_VALUES:
+        return tensor.detach().clone()  # indices and the like, which may decide where values come from
+    return torch.empty_like(tensor.detach(), device=_META)

@@ -1,0 +1,604 @@
+"""A PyTorch module run once without numbers, every operation written down on the way.
+
+The run is on the meta device, where tensors have shapes and no values, under `torch.inference_mode`, in which a
+dispatch mode sees whole layers (`conv2d`, `linear`, `scaled_dot_product_attention`) before they are taken apart. The
+`Run` is that mode: it lets PyTorch make each result, hands the operation to its rule in `torch_operations`, and
+compares the two shapes. Small tensors that depend on neither inputs nor weights keep their values beside them, so that
+masks and position ids made on the way can be asked for.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.hooks import RemovableHandle
+
+from thalweg.errors import InputError
+from thalweg.network.graph import Weight
+from thalweg.network.readers import axes as ax
+from thalweg.network.readers.recorder import Array, Recorder
+from thalweg.network.readers.torch_copy import MOST_VALUES, Copied
+from thalweg.network.readers.torch_operations import ELEMENTWISE, RULES, Call, elementwise
+from thalweg.network.readers.torch_quick import QUICK
+
+Shape = tuple[int, ...]
+
+_MARK = "_thalweg"
+
+_META = torch.device("meta")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One input of the network, the batch included.
+
+    Args:
+        shape: its extents.
+        dtype: of its elements.
+        positions: which axes are positions.
+        channel: which axis holds the channels.
+        batch: which axis is the batch.
+    """
+
+    shape: Shape
+    dtype: torch.dtype
+    positions: tuple[int, ...] = ()
+    channel: int | None = None
+    batch: int = 0
+
+
+class OtherEntryError(Exception):
+    """The run has shown that its input must be another: integers, other axes of positions, another batch axis."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__(str(changes))
+        self.changes = changes
+
+
+class DependsOnDataError(InputError):
+    """What the network does next depends on the values of its input."""
+
+
+@dataclass(slots=True)
+class _Traced:
+    """What a tensor of the run is.
+
+    Args:
+        array: what the recorder knows of it.
+        value: its numbers, where they are known.
+        base: the mark of the tensor that it is a view of.
+    """
+
+    array: Array
+    value: torch.Tensor | None = None
+    base: weakref.ref[torch.Tensor] | None = None
+
+
+@dataclass(slots=True)
+class _Place:
+    """A module that is running."""
+
+    path: str
+    plain: bool
+    """Whether it is one of PyTorch's own layers, whose operations are one row with the module's name."""
+    normalises: bool
+
+
+class Run(TorchDispatchMode):
+    """Writes down what a module does.
+
+    Args:
+        recorder: where.
+        settled: whether it is known which axes of the first input are positions.
+    """
+
+    def __init__(self, recorder: Recorder, settled: bool) -> None:
+        super().__init__()
+        self.recorder = recorder
+        self.places: list[_Place] = []
+        self._settled = settled
+        self._inputs: list[int | None] = []
+        self._axes: tuple[int, ...] = ()
+        self._names: dict[int, str] = {}
+        self._chosen = False
+        self._last: Array | None = None
+        self._choices: dict[str, None] = {}
+        self._broken_off = ""
+        self._aliases: dict[str, list[str]] = {}
+
+    # What goes in.
+
+    def enter(self, entry: Entry, settled: bool) -> torch.Tensor:
+        """An input tensor."""
+        with torch.inference_mode(False):
+            tensor = torch.empty(entry.shape, dtype=entry.dtype, device=_META)
+        positions, channel = entry.positions, entry.channel
+        if not settled:
+            positions, channel = tuple([axis for axis in range(len(entry.shape)) if axis != entry.batch]), None
+        if not self._inputs:
+            self._axes = positions
+        array = self.recorder.input(entry.shape, positions, channel)
+        self._inputs.append(array.id)
+        setattr(tensor, _MARK, _Traced(array))
+        return tensor
+
+    def know(self, names: Mapping[str, torch.Tensor], aliases: Mapping[str, list[str]]) -> None:
+        """Which tensors are parameters, under which names."""
+        self._aliases = dict(aliases)
+        self._names = {id(tensor): name for name, tensor in names.items()}
+        for tensor in names.values():
+            tensor.__dict__.pop(_MARK, None)  # of an earlier run
+
+    def _mark(self, tensor: torch.Tensor) -> _Traced | None:
+        """What a tensor is, where it is more than a constant without a value."""
+        mark: _Traced | None = getattr(tensor, _MARK, None)
+        name = self._names.get(id(tensor)) if mark is None else None
+        if name is not None and not torch.nn.parameter.is_lazy(tensor):
+            mark = _Traced(self.recorder.weight(name, tuple(tensor.shape), bool(tensor.requires_grad)))
+            setattr(tensor, _MARK, mark)
+        return mark
+
+    # One operation.
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """Run an operation and write it down."""
+        kwargs = kwargs or {}
+        operation: str = func.overloadpacket.__name__
+        tensors = _tensors(args, kwargs)
+        marks = [(tensor, self._mark(tensor)) for tensor in tensors]
+        constant = not any(mark is not None and mark.array.id is not None for _, mark in marks)
+        if constant and not (operation in _LAYERS and self._has_weights(args)):
+            return self._constant(func, operation, args, kwargs, marks)
+        base = operation.rstrip("_") if operation.endswith("_") and not operation.endswith("__") else operation
+        base = base.strip("_") if base.startswith("__") else base
+        if base in _VALUES:
+            raise DependsOnDataError(self._about_data(base))
+        if base in _BLANK:  # shapes and kinds of their argument, but numbers that do not depend on it
+            return func(*args, **_on_meta(kwargs))
+        translate = RULES.get(base)
+        if translate is None and (torch.Tag.pointwise in func.tags or base in ELEMENTWISE):
+            translate = elementwise
+        if translate is None and _decomposes(func):
+            with self:
+                result = func.decompose(*args, **kwargs)
+            if result is not NotImplemented:
+                return result
+        self._check_ids(base, args)
+        result = self._made(func, base, args, kwargs)
+        outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
+        if outputs:
+            self._write(base, translate, args, kwargs, marks, outputs, func)
+        return result
+
+    def _write(
+        self, operation: str, translate: Any, args: Any, kwargs: Any, marks: Any, outputs: list[torch.Tensor], func: Any
+    ) -> None:
+        shapes = tuple([tuple(each.shape) for each in outputs])
+        place = self.places[-1] if self.places else _Place("", False, False)
+        name, module = self._row(place, operation)
+        call = Call(self.recorder, operation, shapes, name, module, self._layer)
+        before = self.recorder.mark()
+        answer = None
+        if translate is not None:
+            given = [self._given(each) for each in args]
+            named = {key: self._given(each) for key, each in kwargs.items()}
+            if not self._settled:
+                self._settle(operation, given)
+            answer = None if self._chosen else translate(call, *given, **named)
+        self._chosen = False
+        made: list[Array] = [] if answer is None else [answer] if isinstance(answer, Array) else list(answer)
+        if not made or any(array.shape != shape for array, shape in zip(made, shapes, strict=False)):
+            self.recorder.forget(before)
+            parts = [mark.array for _, mark in marks if mark is not None]
+            first = self.recorder.unknown(
+                parts, shapes[0], f"{name} ({operation})" if name != operation else name, module
+            )
+            made = [first, *(Array(shape, tuple(ax.lost(n) for n in shape), first.id) for shape in shapes[1:])]
+        if place.normalises:
+            self.recorder.demote(before)
+        self._last = made[0] if made[0].id is not None else self._last
+        self._mark_all(outputs, made, marks, func)
+
+    def _mark_all(self, outputs: list[torch.Tensor], arrays: list[Array], marks: Any, func: Any) -> None:
+        given = {id(tensor): mark for tensor, mark in marks}
+        source = marks[0][0] if marks else None
+        view, writes = bool(func.is_view), bool(func._schema.is_mutable)
+        for tensor, array in zip(outputs, arrays, strict=False):
+            if id(tensor) in given:
+                if not writes:  # as it came, such as `contiguous` of what is contiguous
+                    continue
+                mark = given[id(tensor)]
+                if mark is None:
+                    setattr(tensor, _MARK, _Traced(array))
+                else:
+                    mark.array, mark.value = array, None
+                    self._into_base(tensor, mark)
+            else:
+                base = weakref.ref(source) if view and source is not None else None
+                setattr(tensor, _MARK, _Traced(array, None, base))
+
+    def _into_base(self, tensor: torch.Tensor, mark: _Traced) -> None:
+        """What was written into a view is in what it is a view of."""
+        base = mark.base() if mark.base is not None else None
+        if base is None:
+            return
+        of = getattr(base, _MARK, None)
+        if of is None:
+            of = _Traced(self.recorder.constant(tuple(base.shape)))
+            setattr(base, _MARK, of)
+        place = self.places[-1] if self.places else _Place("", False, False)
+        name, module = self._row(place, "copy")
+        shape = tuple(base.shape)
+        if tensor.numel() == base.numel():
+            of.array = self.recorder.gather([mark.array], shape, name=name, module=module)
+            if mark.array.shape == shape:
+                of.array = mark.array
+        else:
+            of.array = self.recorder.gather([of.array, mark.array], shape, name=name, module=module)
+        of.value = None
+        self._into_base(base, of)
+
+    # Constants.
+
+    def _has_weights(self, args: Any) -> bool:
+        mark = self._mark(args[1]) if len(args) > 1 and isinstance(args[1], torch.Tensor) else None
+        return mark is not None and bool(mark.array.weights)
+
+    def _constant(self, func: Any, operation: str, args: Any, kwargs: Any, marks: Any) -> Any:
+        """An operation on weights and constants only: nothing to write down but where it came from."""
+        if operation in _VALUES:
+            return self._value_of(func, args, kwargs)
+        if not marks and "device" in kwargs:  # made from nothing: on meta, so that units can be written into it
+            kwargs = {**kwargs, "device": _META, "pin_memory": False}
+        if operation in ("to", "_to_copy") and marks and _wanted_device(args, kwargs) == "cpu":
+            mark = marks[0][1]
+            if mark is not None and mark.value is not None:
+                return mark.value
+        result = self._made(func, operation, args, kwargs)
+        outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
+        weights = {each.identity: each for _, mark in marks if mark is not None for each in mark.array.weights}
+        values = self._values(func, operation, args, kwargs, outputs, marks)
+        given = {id(tensor): mark for tensor, mark in marks}
+        view, writes = bool(func.is_view) and bool(marks), bool(func._schema.is_mutable)
+        for place, tensor in enumerate(outputs):
+            value = values[place] if values is not None else None
+            mark = given.get(id(tensor))
+            if id(tensor) in given and not writes:
+                continue
+            if mark is not None:
+                mark.value = value
+                if value is None:
+                    self._forget_value(mark)
+                if weights and operation.endswith("_"):
+                    mark.array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
+            elif weights or value is not None or view:
+                array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
+                base = weakref.ref(marks[0][0]) if view else None
+                setattr(tensor, _MARK, _Traced(array, value, base))
+        return result
+
+    def _forget_value(self, mark: _Traced) -> None:
+        base = mark.base() if mark.base is not None else None
+        of = getattr(base, _MARK, None) if base is not None else None
+        if of is not None:
+            of.value = None
+            self._forget_value(of)
+
+    def _values(
+        self, func: Any, operation: str, args: Any, kwargs: Any, outputs: list[torch.Tensor], marks: Any
+    ) -> list[torch.Tensor] | None:
+        """The same operation on the numbers, where they are known and few."""
+        if not outputs or not any(each.device == _META for each in outputs):
+            return None
+        if any(each.numel() > MOST_VALUES for each in outputs):
+            return None
+        if operation in _RANDOM or any(mark is not None and mark.array.weights for _, mark in marks):
+            return None
+
+        def known(x: Any) -> Any:
+            if isinstance(x, torch.Tensor):
+                if x.device != _META:
+                    return x
+                mark = getattr(x, _MARK, None)
+                if mark is None or mark.value is None:
+                    raise LookupError
+                return mark.value
+            if isinstance(x, torch.device):
+                return torch.device("cpu")
+            return type(x)(known(each) for each in x) if type(x) in (list, tuple) else x
+
+        try:
+            made = func(*known(args), **{key: known(each) for key, each in kwargs.items()})
+        except LookupError:
+            return None
+        except Exception:
+            return None
+        return [made] if isinstance(made, torch.Tensor) else _tensors((made,), {})
+
+    def _value_of(self, func: Any, args: Any, kwargs: Any) -> Any:
+        given = []
+        for each in args:
+            if isinstance(each, torch.Tensor) and each.device == _META:
+                mark = getattr(each, _MARK, None)
+                if mark is None or mark.value is None:
+                    raise DependsOnDataError(self._about_data(func.overloadpacket.__name__))
+                given.append(mark.value)
+            else:
+                given.append(each)
+        return func(*given, **kwargs)
+
+    def _about_data(self, operation: str) -> str:
+        where = f" in {self.path!r}" if self.path else ""
+        return (
+            f"What the network does depends on the values of its input ({operation.strip('_')!r}{where}), so it cannot "
+            "be read from shapes alone; give a part of it that always does the same."
+        )
+
+    # Results.
+
+    def _made(self, func: Any, operation: str, args: Any, kwargs: Any) -> Any:
+        """What PyTorch makes of it; quick where that is plain to see, as its own way there takes a millisecond."""
+        quick = QUICK.get(operation)
+        if quick is not None and isinstance(args[0], torch.Tensor) and args[0].is_meta:
+            made = quick(args, kwargs)
+            if made is not None:
+                return made
+        try:
+            return func(*args, **kwargs)
+        except NotImplementedError as error:
+            return self._all_of_it(func, operation, args, kwargs, error)
+        except (RuntimeError, AssertionError) as error:
+            mended = self._all_on_meta(args, kwargs)
+            if mended is None and "data-dependent" in str(error):
+                return self._all_of_it(func, operation, args, kwargs, error)
+            if mended is None:
+                raise
+            try:
+                return func(*mended[0], **mended[1])
+            except (RuntimeError, AssertionError):
+                raise error from None
+
+    def _all_of_it(self, func: Any, operation: str, args: Any, kwargs: Any, error: Exception) -> Any:
+        """A choice of values by what they are, as if all were chosen."""
+        from torch.fx.experimental import _config
+
+        if operation == "nms":  # of overlapping boxes, in torchvision
+            made = torch.empty(args[0].shape[:1], dtype=torch.int64, device=_META)
+        else:
+            try:
+                with _config.patch(meta_nonzero_assume_all_nonzero=True):
+                    made = func(*args, **kwargs)
+            except RuntimeError:
+                raise DependsOnDataError(self._about_data(operation)) from error
+        place = self.places[-1] if self.places else _Place("", False, False)
+        name, _ = self._row(place, operation)
+        self._choices[name] = None
+        self._chosen = True
+        return made
+
+    def _all_on_meta(self, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
+        """The same arguments with every tensor and every device on meta; None where they are already."""
+        moved = False
+
+        def meta(x: Any) -> Any:
+            nonlocal moved
+            if isinstance(x, torch.Tensor) and x.device != _META:
+                moved = True
+                return torch.empty_like(x, device=_META)
+            if isinstance(x, torch.device) and x != _META:
+                moved = True
+                return _META
+            return type(x)(meta(each) for each in x) if type(x) in (list, tuple) else x
+
+        found = meta(args), {key: meta(each) for key, each in kwargs.items()}
+        return found if moved else None
+
+    def _given(self, x: Any) -> Any:
+        """An argument of a rule: arrays in the place of tensors."""
+        if isinstance(x, torch.Tensor):
+            mark = self._mark(x)
+            return mark.array if mark is not None else self.recorder.constant(tuple(x.shape))
+        if type(x) in (list, tuple):
+            return [self._given(each) for each in x]
+        return x
+
+    # Names.
+
+    @property
+    def path(self) -> str:
+        """The path of the module that is running."""
+        return self.places[-1].path if self.places else ""
+
+    def _row(self, place: _Place, operation: str) -> tuple[str, str]:
+        if place.plain and place.path:
+            return place.path, place.path.rpartition(".")[0]
+        own = _WORDS.get(operation, operation.strip("_"))
+        return (f"{place.path}.{own}" if place.path else own), place.path
+
+    def _layer(self, weight: Array) -> tuple[str, str]:
+        """A layer is called like the module that runs it, or where that has several, like its weight."""
+        place = self.places[-1] if self.places else _Place("", False, False)
+        identity = weight.weights[0].identity
+        names = self._aliases.get(identity, [identity])
+        inside = f"{place.path}." if place.path else ""
+        name = next((each for each in names if each.startswith(inside)), None)
+        if name is None:
+            return self._row(place, "linear")
+        holder, _, own = name.rpartition(".")
+        own = own.removesuffix("weight").rstrip("_")
+        if own:
+            holder = f"{holder}.{own}" if holder else own
+        return (holder or "linear"), holder.rpartition(".")[0]
+
+    # What the input must be.
+
+    def _check_ids(self, operation: str, args: Any) -> None:
+        """Ids that are looked up are integers."""
+        place = {"embedding": 1, "embedding_bag": 1, "one_hot": 0}.get(operation)
+        if place is None or not isinstance(args[place], torch.Tensor) or not args[place].is_floating_point():
+            return
+        mark = getattr(args[place], _MARK, None)
+        number = self._inputs.index(mark.array.id) if mark is not None and mark.array.id in self._inputs else 0
+        raise OtherEntryError(number=number, dtype=torch.int64)
+
+    def _settle(self, operation: str, arrays: list[Any]) -> None:
+        """Learn from the first layer which axes of the input are positions."""
+        x = arrays[1] if operation in ("embedding", "embedding_bag", "addmm") and len(arrays) > 1 else arrays[0]
+        if not isinstance(x, Array) or x.is_constant or not ax.has_positions(tuple(ax.atoms_of(x.axes))):
+            return
+        rank = len(x.shape)
+        if operation in _CHANNELS_FIRST and rank > 2:
+            windows = next((int(each) for each in operation if each.isdigit()), rank - 2)
+            over, channel = range(rank - windows, rank), rank - windows - 1
+        elif operation in _CHANNELS_LAST and rank > 1:
+            over, channel = range(rank - 1), rank - 1
+        elif operation in ("embedding", "embedding_bag"):
+            over, channel = range(rank), -1
+        else:
+            return
+        places = [self._whole(x.axes[axis]) for axis in over]
+        channels = None if channel < 0 else self._whole(x.axes[channel])
+        if operation in _CHANNELS_LAST and channels is None:  # of everything at once: its axes stay untold
+            raise OtherEntryError(number=0, positions=None, channel=None)
+        found = tuple(place for place in places if place is not None)
+        raise OtherEntryError(number=0, positions=found, channel=channels)
+
+    def _whole(self, axis: ax.Axis) -> int | None:
+        """The axis of the input that an axis of an array is."""
+        place = axis[0].axis if len(axis) == 1 else None
+        return None if place is None or place == ax.LOST else self._axes[place]
+
+    # Modules.
+
+    def watch(self, module: torch.nn.Module, path: str) -> Sequence[RemovableHandle]:
+        """Notice every call of a module; gives the hooks that do."""
+        plain = type(module).__module__.startswith("torch.nn.") and not any(True for _ in module.children())
+        place = _Place(path, plain, isinstance(module, torch.nn.LocalResponseNorm))
+        depths: list[int] = []
+
+        def before(module: torch.nn.Module, args: Any) -> None:
+            if getattr(module, "batch_first", None) is False:
+                self._check_batch(args)
+            depths.append(len(self.places))
+            self.places.append(place)
+
+        def after(module: torch.nn.Module, args: Any, output: Any) -> None:
+            del self.places[depths.pop() :]
+
+        return (
+            module.register_forward_pre_hook(before, prepend=True),
+            module.register_forward_hook(after),
+        )
+
+    def break_off(self, error: DependsOnDataError) -> None:
+        """Say that what comes after this is not known."""
+        last = self._last
+        assert last is not None
+        where = self.path or "the network"
+        self.recorder.unknown([last], last.shape, f"the rest of {where}", self.path)
+        self._broken_off = f"{error} What ran before that is counted."
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What had to be supposed, in sentences."""
+        chosen = f"How many values {' and '.join(self._choices)} keep depends on the data; all are taken to be kept."
+        return tuple([each for each in (chosen if self._choices else "", self._broken_off) if each])
+
+    def stand_in(self, path: str, plain: bool) -> None:
+        """Say which module is running, where none really is."""
+        self.places = [_Place(path, plain, False)]
+
+    def unknown(self, given: Sequence[Any], made: Sequence[tuple[Shape, torch.dtype]], operation: str) -> Any:
+        """An operation that is not run: tensors of these shapes come out."""
+        tensors = [torch.empty(shape, dtype=dtype, device=_META) for shape, dtype in made]
+        parts = [self._given(each) for each in _tensors(given, {})]
+        if tensors:
+            if all(each.is_constant for each in parts):  # made from nothing: units all the same, as nobody knows
+                parts = [self.recorder.source(self.recorder.constant(made[0][0]))]
+            name, module = self._row(self.places[-1], operation)
+            first = self.recorder.unknown(parts, made[0][0], f"{name} ({operation})", module)
+            for tensor, (shape, _) in zip(tensors, made, strict=True):
+                setattr(tensor, _MARK, _Traced(Array(shape, tuple(ax.lost(n) for n in shape), first.id)))
+        return tensors
+
+    def leave_rest(self, copied: Copied) -> None:
+        """Write down the weights that were not used."""
+        rest = []
+        used = self.recorder.identities()
+        for name, tensor in copied.names.items():
+            if name not in used:
+                holder = name.rpartition(".")[0]
+                weight = Weight(name, tuple(tensor.shape), bool(tensor.requires_grad))
+                rest.append((holder or name, holder.rpartition(".")[0], weight))
+        self.recorder.unused(rest)
+
+    def _check_batch(self, args: Any) -> None:
+        """Sequences of modules with the batch in the middle."""
+        x = args[0] if args else None
+        if not isinstance(x, torch.Tensor) or x.dim() != 3 or x.shape[0] != 1 or x.shape[1] == 1:
+            return
+        mark = getattr(x, _MARK, None)
+        if mark is None or mark.array.id is None:
+            return
+        raise OtherEntryError(number=0, batch=1)
+
+
+_CHANNELS_FIRST = frozenset(
+    {
+        "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution",
+        "batch_norm", "group_norm", "instance_norm", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d",
+        "avg_pool2d", "avg_pool3d", "max_pool2d_with_indices",
+    }
+)  # fmt: skip
+_CHANNELS_LAST = frozenset({"linear", "layer_norm", "rms_norm", "lstm", "gru", "rnn_tanh", "rnn_relu", "matmul", "mm"})
+
+_WORDS = {"scaled_dot_product_attention": "attention", "cat": "concat"}
+"""What people call some operations."""
+
+_LAYERS = frozenset({"linear", "conv1d", "conv2d", "conv3d"})
+"""Layers, which work also on what is the same for every example."""
+
+_VALUES = frozenset({"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"})
+"""Operations that ask for the value of a tensor."""
+
+_RANDOM = frozenset({"rand", "randn", "randint", "randperm", "bernoulli", "rand_like", "randn_like", "empty"})
+
+_BLANK = frozenset(
+    {
+        "zeros_like", "ones_like", "empty_like", "full_like", "rand_like", "randn_like", "new_zeros", "new_ones",
+        "new_empty", "new_full", "new_empty_strided", "randint_like", "new_tensor",
+    }
+)  # fmt: skip
+
+
+def _wanted_device(args: Any, kwargs: Any) -> str:
+    """The kind of device that something is moved to, where it is."""
+    found = next((each for each in (*args, *kwargs.values()) if isinstance(each, torch.device)), None)
+    return "" if found is None else str(found.type)
+
+
+def _on_meta(kwargs: dict[str, Any]) -> dict[str, Any]:
+    return {**kwargs, "device": _META} if kwargs.get("device") is not None else kwargs
+
+
+def _tensors(args: Any, kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The tensors among arguments, also those in lists."""
+    found = []
+    for each in (*args, *kwargs.values()) if kwargs else args:
+        if isinstance(each, torch.Tensor):
+            found.append(each)
+        elif type(each) in (list, tuple):
+            found += [one for one in each if isinstance(one, torch.Tensor)]
+    return found
+
+
+def _decomposes(func: Any) -> bool:
+    known: bool = func._can_decompose()
+    return known

@@ -1,0 +1,114 @@
+"""Models of Hugging Face from configurations: no weights, no network, no code of others."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
+transformers = pytest.importorskip("transformers", reason="needs transformers, which CI installs")
+
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+import thalweg as tw  # noqa: E402
+import torch_networks as networks  # noqa: E402
+from thalweg.errors import InputError  # noqa: E402
+
+LLAMA_7B = {
+    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 11008,
+    "num_attention_heads": 32, "num_hidden_layers": 32, "vocab_size": 32000, "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-5, "tie_word_embeddings": False, "torch_dtype": "float16",
+}  # fmt: skip
+
+
+def test_llama_7b_from_its_configuration(tmp_path):
+    # The shape of meta-llama/Llama-2-7b; the count is derived by hand in test_torch.py.
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA_7B))
+    answer = tw.size(tmp_path / "config.json")
+    assert answer.input == (2048,)
+    assert answer.totals.macs == 14_630_806_093_824
+    assert answer.totals.parameters == 6_738_415_616
+    assert answer.complete
+    assert tw.size(str(tmp_path), "1").totals.parameters == answer.totals.parameters
+    names = [layer.name for layer in answer.layers if layer.macs]
+    assert names[:4] == [f"model.layers.0.self_attn.{each}" for each in ("q_proj", "k_proj", "v_proj", "attention")]
+    assert names[-1] == "lm_head"
+    written = tw.size(networks.Llama(32000, 64, 2, 4, 2, 96), (8,)).totals
+    small = LLAMA_7B | {"hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4, "num_hidden_layers": 2}
+    assert tw.size(transformers.LlamaConfig(**(small | {"num_key_value_heads": 2})), (8,)).totals.macs == written.macs
+
+
+SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (lambda: transformers.BertConfig(**SMALL, vocab_size=50), (9,)),
+        (lambda: transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=50), (9,)),
+        (lambda: transformers.Qwen2Config(**SMALL, num_key_value_heads=2, vocab_size=50), (9,)),
+        (lambda: transformers.ViTConfig(**SMALL, image_size=32, patch_size=8), (3, 32, 32)),
+        (lambda: transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 2]), (3, 32, 32)),
+        (lambda: transformers.DebertaV2Config(**SMALL, vocab_size=50), (9,)),
+    ],
+)
+def test_counts_are_those_of_a_real_run(config, shape):
+    settings = config()
+    answer = tw.size(settings, shape)
+    model = transformers.AutoModel.from_config(settings)
+    if type(model).__name__ in ("GPT2Model", "Qwen2Model"):  # without architectures: the model that predicts words
+        model = transformers.AutoModelForCausalLM.from_config(settings)
+    given = torch.ones(1, *shape, dtype=torch.int64 if len(shape) == 1 else torch.float32)
+    model.set_attn_implementation("eager")  # PyTorch's counter does not see fused attention on a CPU
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.eval()(given)
+    assert answer.complete
+    assert answer.totals.parameters == sum(each.numel() for each in model.parameters())
+    assert 2 * answer.totals.macs == counter.get_total_flops()
+
+
+def test_decoders_get_tokens_of_their_own():
+    config = transformers.T5Config(d_model=16, d_kv=4, d_ff=24, num_layers=1, num_heads=4, vocab_size=50)
+    config.decoder_start_token_id = 0
+    one, two = tw.size(config, (6,)), tw.size(config, ((6,), (6,)))
+    assert one.totals == two.totals
+    assert any("The decoder gets tokens of its own, 6 of them" in note for note in one.table().notes)
+    assert tw.size(config, ((6,), (3,))).totals.macs < one.totals.macs
+
+
+def test_found_inputs():
+    image = transformers.ViTConfig(**SMALL, image_size=32, patch_size=8, num_channels=1)
+    assert tw.size(image).input == (1, 32, 32)
+    assert tw.size(transformers.BertConfig(**SMALL, max_position_embeddings=12)).input == (12,)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[1, 2", "is not JSON"),
+        ("[1, 2]", "has no 'model_type'"),
+        ('{"model_type": "no such type"}', "describes no model that transformers can build"),
+        ('{"model_type": "llama", "hidden_size": -3, "num_attention_heads": 2}', "can build"),
+        ('{"model_type": "llama", "hidden_size": "wide"}', ""),
+    ],
+)
+def test_configurations_of_nothing_are_one_sentence(tmp_path, text, sentence):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(InputError) as caught:
+        tw.size(tmp_path / "config.json", (4,))
+    assert sentence in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_configuration(tmp_path):
+    with pytest.raises(InputError, match="Is a directory"):
+        tw.size(tmp_path)
+
+
+def test_code_of_others_does_not_run(tmp_path):
+    (tmp_path / "evil.py").write_text("import pathlib; pathlib.Path('canary').touch()")
+    settings = LLAMA_7B | SMALL | {"auto_map": {"AutoModel": "evil.Model", "AutoConfig": "evil.Config"}}
+    (tmp_path / "config.json").write_text(json.dumps(settings))
+    assert tw.size(tmp_path, (4,)).complete
+    assert not (tmp_path / "canary").exists()
