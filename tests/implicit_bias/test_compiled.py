@@ -110,6 +110,35 @@ def test_optax_transformations_are_run_as_optax_runs_them():
         np.testing.assert_allclose(trajectory.w, w, rtol=1e-12, atol=1e-13)
 
 
+@pytest.mark.parametrize(("name", "steps"), [("lbfgs", 60), ("polyak_sgd", 8)])
+def test_transformations_that_ask_for_the_loss_are_given_it(name, steps):
+    """L-BFGS searches along a line, the Polyak rate divides by the loss; both against Optax's own loop."""
+    if name == "lbfgs":
+        backtracking = optax.scale_by_backtracking_linesearch(max_backtracking_steps=20)
+        transformation = optax.lbfgs(memory_size=3, linesearch=backtracking)
+    else:
+        transformation = optax.polyak_sgd(max_learning_rate=0.05)
+    (found,) = run_together(PROBLEM, [Optimizer("mine", OptaxTransformation(transformation))], steps=steps, start=START)
+    with jax.enable_x64(True):
+        X, t, w = (jax.numpy.asarray(values) for values in (PROBLEM.X, PROBLEM.t, START))
+
+        def loss(w):
+            return jax.numpy.mean((X @ w - t) ** 2)
+
+        @jax.jit
+        def step(w, state):
+            value, gradient = jax.value_and_grad(loss)(w)
+            update, state = transformation.update(gradient, state, w, value=value, grad=gradient, value_fn=loss)
+            return optax.apply_updates(w, update), state
+
+        state = transformation.init(w)
+        for _ in range(found.steps):
+            w, state = step(w, state)
+    np.testing.assert_allclose(found.w, w, rtol=1e-7, atol=1e-9)
+    if name == "lbfgs":  # its directions are combinations of gradients too
+        np.testing.assert_allclose(found.w, PROBLEM.nearest_solution(START), rtol=0, atol=1e-9)
+
+
 OPTAX_TWINS = {
     "gd": lambda rate: optax.sgd(rate),
     "momentum": lambda rate: optax.sgd(rate, momentum=0.9),

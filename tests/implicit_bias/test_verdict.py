@@ -339,6 +339,8 @@ def test_what_is_no_optimizer_is_refused():
         (lambda p: tw.limits(p, ["minibatch"], batch=0), "batch must be at least 1, but it is 0"),
         (lambda p: tw.limits(p, ["minibatch"], batch=1.5), "batch must be a whole number, but it is 1.5"),
         (lambda p: tw.limits(p, steps=float("inf")), "steps must be a whole number, but it is inf"),
+        (lambda p: tw.limits(p, rate="x"), "must be a finite number above 0, but gd has 'x'"),
+        (lambda p: tw.limits(p, ["nesterov"], momentum="x"), "at least 0 and below 1, but it is 'x'"),
         (lambda p: tw.limits(p, seed=-1), "seed must be at least 0, but it is -1"),
         (lambda p: tw.limits(tw.load("1 2 = 3")), r"got a Dataset; pass tw.LeastSquares\(data.X, data.t\)"),
     ],

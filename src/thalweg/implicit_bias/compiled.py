@@ -323,13 +323,12 @@ class _Lane:
     def __init__(
         self, problem: LeastSquares, group: _Group, number: int, places: list[int], precision: Precision
     ) -> None:
-        import jax
         import jax.numpy as jnp
 
         self.group, self.number, self.places = group, number, places
         self.n, self.l2 = problem.n, problem.l2
         optimizers = [group.optimizers[place] for place in places]
-        self.steps = [jax.vmap(optimizer.rule.step, in_axes=(0, 0, 0, None)) for optimizer in optimizers]
+        self.steps = [_step(optimizer) for optimizer in optimizers]
         states = [_first_state(optimizer, len(group.seeds), problem.d) for optimizer in optimizers]
         self.W = group.W[:, places]
         self.carry: Any = (jnp.asarray(self.W, precision), states)
@@ -354,13 +353,36 @@ class _Lane:
             gradient: Any = weight * jnp.einsum("sob,sbd->sod", residual, X_B)
             if self.l2:
                 gradient = gradient + 2 * self.l2 * W
+
+            def loss(residual: Any, w: Any) -> Any:
+                return weight / 2 * (residual @ residual) + self.l2 * (w @ w)
+
             taken = [
-                one(W[:, place], gradient[:, place], state, rates[i, place])
+                one(W[:, place], gradient[:, place], state, rates[i, place], X_B, t_B, loss)
                 for place, (one, state) in enumerate(zip(self.steps, states, strict=True))
             ]
             return jnp.stack([after for after, _ in taken], axis=1), [state for _, state in taken]
 
         return jax.lax.fori_loop(0, count, step, carry)
+
+
+def _step(optimizer: Optimizer) -> Callable[..., Any]:
+    """One step of all seeds of an optimizer, from weights, gradients, states, rate, batches and a residual's loss."""
+    import jax
+
+    rule = optimizer.rule
+    if not isinstance(rule, OptaxTransformation):
+        own = jax.vmap(rule.step, in_axes=(0, 0, 0, None))
+        return lambda W, gradient, state, rate, X_B, t_B, loss: own(W, gradient, state, rate)
+
+    def foreign(W: Any, gradient: Any, state: Any, rate: Any, X_B: Any, t_B: Any, loss: Any) -> Any:
+        def one(w: Any, g: Any, s: Any, X_b: Any, t_b: Any) -> Any:
+            change, after = rule.change_on(w, g, s, lambda at: loss(X_b @ at - t_b, at))
+            return w + change, after
+
+        return jax.vmap(one)(W, gradient, state, X_B, t_B)
+
+    return foreign
 
 
 def _apart(group: _Group) -> list[list[int]]:
@@ -399,12 +421,12 @@ def _first_state(optimizer: Optimizer, seeds: int, d: int) -> Any:
     if isinstance(rule, OptaxTransformation):
         w: Any = jnp.zeros(d)
         try:
-            direction: Any = jax.eval_shape(lambda: rule.direction_at(w, w, rule.begin(d)))[0]
+            change: Any = jax.eval_shape(lambda: rule.change_on(w, w, rule.begin(d), lambda at: at @ at))[0]
         except Exception as error:
             raise InputError(f"The Optax transformation {optimizer.name!r} cannot take a step: {error}") from error
-        if direction.shape != (d,):
+        if change.shape != (d,):
             raise InputError(
                 f"The Optax transformation {optimizer.name!r} must return updates of shape ({d},), but it returns "
-                f"{direction.shape}."
+                f"{change.shape}."
             )
     return jax.vmap(begin)(jnp.arange(seeds))

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -428,10 +429,13 @@ class OptaxTransformation(Rule):
 
         return (self.transformation.init(jnp.zeros(d)),)
 
-    def direction_at(self, w: Vector, gradient: Vector, state: State) -> tuple[Vector, State]:
-        """Minus what the transformation would add to the weights."""
-        update, after = self.transformation.update(gradient, state[0], w)
-        return -update, (after,)
+    def change_on(self, w: Vector, gradient: Vector, state: State, loss: Callable[[Any], Any]) -> tuple[Vector, State]:
+        """What it adds to the weights; one that searches along a line, as L-BFGS does, asks for the loss."""
+        import optax
+
+        update = optax.with_extra_args_support(self.transformation).update
+        change, after = update(gradient, state[0], w, value=loss(w), grad=gradient, value_fn=loss)
+        return change, (after,)
 
     def settings(self) -> dict[str, Any]:
         """That it is the caller's own."""

@@ -150,9 +150,15 @@ def prepared(
         full_batch = optimizer.batch is None
         scale = Scale(curvature(problem, optimizer), _distance(problem, start), problem.d, full_batch, farthest)
         return dataclasses.replace(optimizer, rate=optimizer.rule.default_rate(scale))
-    if not (np.isfinite(optimizer.rate) and optimizer.rate > 0):
-        raise InputError(f"A learning rate must be a finite number above 0, but {optimizer.name} has {optimizer.rate}.")
+    if not (_is_number(optimizer.rate) and np.isfinite(optimizer.rate) and optimizer.rate > 0):
+        raise InputError(
+            f"A learning rate must be a finite number above 0, but {optimizer.name} has {optimizer.rate!r}."
+        )
     return optimizer
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool)
 
 
 def _distance(problem: LeastSquares, start: ArrayLike | None) -> float:
@@ -178,8 +184,8 @@ def _named(
         optimizer = OPTIMIZERS[name]
     else:
         raise unknown_name("optimizer", name, names())
-    if momentum is not None and not 0 <= momentum < 1:
-        raise InputError(f"The momentum must be at least 0 and below 1, but it is {momentum}.")
+    if momentum is not None and not (_is_number(momentum) and 0 <= momentum < 1):
+        raise InputError(f"The momentum must be at least 0 and below 1, but it is {momentum!r}.")
     if momentum is not None and isinstance(optimizer.rule, HeavyBall):
         optimizer = dataclasses.replace(optimizer, rule=dataclasses.replace(optimizer.rule, momentum=momentum))
     if batch is not None:
