@@ -25,7 +25,7 @@ from thalweg.network.readers.spec_grammar import MAX_CHARACTERS
 
 Shape = tuple[int, ...]
 
-_FILES: Mapping[str, str] = {".keras": "keras", ".pt2": "torch_export", ".json": "hugging_face"}
+_FILES: Mapping[str, str] = {".onnx": "onnx", ".keras": "keras", ".pt2": "torch_export", ".json": "hugging_face"}
 """The module whose `read(path, shape)` reads files of a suffix."""
 
 _FRAMEWORKS: Mapping[str, str] = {

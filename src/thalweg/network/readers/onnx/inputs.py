@@ -1,0 +1,283 @@
+"""What goes into the network: the extents of its inputs, and which of their axes are positions.
+
+A file leaves extents open by giving them names. The batch is read as 1; the others come from the shape that was asked
+for. Which axis is the batch, which holds the channels and which are positions follows from the first operations that
+an input meets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thalweg.errors import InputError
+from thalweg.network.readers.onnx.file import checked, shortened
+from thalweg.network.readers.onnx.node import operators
+
+if TYPE_CHECKING:
+    from onnx import GraphProto, NodeProto, ValueInfoProto
+
+_CHANNELS_FIRST = operators(
+    "Conv ConvInteger QLinearConv ConvTranspose MaxPool AveragePool LpPool GlobalAveragePool GlobalMaxPool "
+    "BatchNormalization InstanceNormalization GroupNormalization LRN DepthToSpace SpaceToDepth FusedConv "
+    "Resize Upsample"
+)
+_CHANNELS_LAST = operators(
+    "MatMul MatMulInteger QLinearMatMul Gemm FusedMatMul FusedGemm MatMulNBits QGemm LayerNormalization "
+    "RMSNormalization SimplifiedLayerNormalization SkipLayerNormalization Attention MultiHeadAttention "
+    "GroupQueryAttention"
+)
+_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+_LOOKED_UP = frozenset({"Gather", "EmbedLayerNormalization"})
+_MOVES = operators(
+    "Cast Identity QuantizeLinear DequantizeLinear DynamicQuantizeLinear Add Sub Mul Div Relu Clip Pad Slice Concat "
+    "Where Dropout PRelu LeakyRelu Sigmoid Tanh"
+)
+_MOST_STEPS = 100
+_INTEGERS = frozenset({5, 6, 7, 12, 13})  # TensorProto's types
+_SUM = re.compile(r"[^\W\d]\w*(?: ?\+ ?[^\W\d]\w*)+")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What the axes of an input are.
+
+    Args:
+        batch: the axis of examples; None where there is none.
+        channel: that of the channels.
+        positions: those of positions.
+        sure: whether an operation says that the first of them is the batch.
+    """
+
+    batch: int | None
+    channel: int | None
+    positions: tuple[int, ...]
+    sure: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An input of the network.
+
+    Args:
+        name: as in the file.
+        shape: its extents in the run.
+        layout: what its axes are.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """All inputs.
+
+    Args:
+        each: the inputs in order.
+        names: what the open extents were taken to be.
+        batch: for how many examples the file was written, where that is fixed and more than one; else 0.
+        as_declared: whether the file's own shapes hold.
+    """
+
+    each: tuple[Source, ...]
+    names: Mapping[str, int]
+    batch: int
+    as_declared: bool
+
+
+def sources(graph: GraphProto, given: tuple[int, ...] | None) -> Sources:
+    """The inputs of a network, those that are weights left out.
+
+    Args:
+        graph: the network.
+        given: the extents of the first input, with or without the batch.
+
+    Raises:
+        InputError: there is no input, its extents do not go with what is given, or they are open and not given.
+    """
+    weights = {tensor.name for tensor in graph.initializer}
+    weights.update(tensor.values.name for tensor in graph.sparse_initializer)
+    infos = [info for info in graph.input if info.name not in weights]
+    infos = [info for info in infos if info.type.WhichOneof("value") in ("tensor_type", None)]
+    if not infos:
+        raise InputError("The network has no input that is an array, so there is nothing to measure.")
+    consumers = _consumers(graph)
+    names: dict[str, int] = {}
+    found: list[Source] = []
+    batch, as_declared = 0, True
+    for number, info in enumerate(infos):
+        declared = _declared(info)
+        asked = given if number == 0 else None
+        if declared is None:
+            if asked is None:
+                raise InputError(f"The file does not say the extents of the input {_called(info)}; give them.")
+            declared = (None, *asked)
+        layout = _layout(info, declared, consumers)
+        if number == 0:
+            fixed = declared[layout.batch] if layout.batch is not None else 1
+            shape = _first(info, declared, layout, asked, names)
+            if isinstance(fixed, int) and fixed > 1 and layout.batch is not None and shape[layout.batch] == 1:
+                batch = fixed
+            as_declared = all(not isinstance(was, int) or was == now for was, now in zip(declared, shape, strict=True))
+        else:
+            shape = _other(declared, layout, names, batch)
+        found.append(Source(info.name, checked(shape, info.name), layout))
+    return Sources(tuple(found), names, batch, as_declared)
+
+
+def _called(info: ValueInfoProto) -> str:
+    return repr(shortened(info.name))
+
+
+def _declared(info: ValueInfoProto) -> tuple[int | str | None, ...] | None:
+    """The extents that the file gives: numbers, names, or None where it says nothing."""
+    kind = info.type.tensor_type
+    if not kind.HasField("shape"):
+        return None
+    extents: list[int | str | None] = []
+    for extent in kind.shape.dim:
+        which = extent.WhichOneof("value")
+        if which == "dim_value":
+            extents.append(extent.dim_value)
+        else:
+            extents.append(extent.dim_param or None if which == "dim_param" else None)
+    fixed = [extent if isinstance(extent, int) else 1 for extent in extents]
+    checked(tuple(1 if extent == -1 else extent for extent in fixed), info.name)
+    return tuple(None if extent == -1 else extent for extent in extents)
+
+
+def _first(
+    info: ValueInfoProto,
+    declared: tuple[int | str | None, ...],
+    layout: Layout,
+    given: tuple[int, ...] | None,
+    names: dict[str, int],
+) -> tuple[int, ...]:
+    """The extents of the first input, whose open ones must be given."""
+    rank, shape = len(declared), list(declared)
+    if given is not None:
+        if len(given) == rank:
+            shape = list(given)
+        elif layout.batch is not None and len(given) == rank - 1:
+            shape = [*given[: layout.batch], 1, *given[layout.batch :]]
+        else:
+            raise InputError(
+                f"The input {_called(info)} has the extents {_said(declared, None)}; give them without the batch, as "
+                f"{_said(declared, layout.batch)}, not {_said(given, None)}."
+            )
+    elif layout.batch is not None:
+        extent = shape[layout.batch]
+        if not isinstance(extent, int) or layout.sure:
+            shape[layout.batch] = 1
+    for was, now in zip(declared, shape, strict=True):
+        if isinstance(was, str) and isinstance(now, int):
+            names.setdefault(was, now)
+    filled = [names.get(extent) if isinstance(extent, str) else extent for extent in shape]
+    if None in filled:
+        raise InputError(
+            f"The file leaves extents of the input {_called(info)} open: {_said(declared, None)}; give them without "
+            f"the batch, as {_said(declared, layout.batch)}."
+        )
+    return tuple(extent for extent in filled if extent is not None)
+
+
+def _other(
+    declared: tuple[int | str | None, ...], layout: Layout, names: dict[str, int], batch: int
+) -> tuple[int, ...]:
+    """The extents of a further input: those known by name, nothing of what is past, and else 1."""
+    shape = []
+    for axis, extent in enumerate(declared):
+        if isinstance(extent, int):
+            shape.append(1 if extent == batch > 1 and axis == 0 else extent)
+        elif extent is None:
+            shape.append(1)
+        else:
+            shape.append(_by_name(extent, names))
+    return tuple(shape)
+
+
+def _by_name(name: str, names: dict[str, int]) -> int:
+    if name not in names:
+        if _SUM.fullmatch(name):
+            return sum(_by_name(part.strip(), names) for part in name.split("+"))
+        names[name] = 0 if "past" in name.lower() else 1
+    return names[name]
+
+
+def _said(extents: Sequence[int | str | None], without: int | None) -> str:
+    """Extents as people write them, open ones by name."""
+    said = ["?" if extent is None else shortened(str(extent)) for extent in extents]
+    return "x".join(extent for axis, extent in enumerate(said[:16]) if axis != without) or "nothing"
+
+
+# Which axis is what.
+
+
+def _consumers(graph: GraphProto) -> dict[str, list[NodeProto]]:
+    found: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            found.setdefault(name, []).append(node)
+    return found
+
+
+def _layout(
+    info: ValueInfoProto, declared: Sequence[int | str | None], consumers: Mapping[str, list[NodeProto]]
+) -> Layout:
+    rank = len(declared)
+    for node, place, order in _met(info.name, tuple(range(rank)), consumers):
+        if node.op_type in _CHANNELS_FIRST and rank > 2 and place == 0:
+            return Layout(order[0], order[1], tuple(order[2:]), sure=True)
+        if node.op_type in _CHANNELS_LAST and rank > 1:
+            sure = node.op_type in ("Gemm", "FusedGemm", "QGemm", "Attention", "MultiHeadAttention")
+            return Layout(order[0], order[-1], tuple(order[1:-1]), sure)
+        if node.op_type in _RECURRENT and rank == 3 and place == 0:
+            batch_first = any(each.name == "layout" and each.i == 1 for each in node.attribute)
+            time, batch = (1, 0) if batch_first else (0, 1)
+            return Layout(order[batch], order[2], (order[time],), sure=True)
+        if node.op_type in _LOOKED_UP and rank > 1:
+            return Layout(order[0], None, tuple(order[1:]))
+        if node.op_type == "Flatten" and rank > 1:
+            return Layout(0, *_by_extents(declared, batch=True), sure=True)
+    if info.type.tensor_type.elem_type in _INTEGERS and rank == 2:
+        return Layout(0, None, (1,))
+    if rank < 2:
+        return Layout(None, None, ())
+    batch = not isinstance(declared[0], int) or declared[0] == 1
+    return Layout(0 if batch else None, *_by_extents(declared, batch))
+
+
+def _by_extents(declared: Sequence[int | str | None], batch: bool) -> tuple[int | None, tuple[int, ...]]:
+    """Channel and positions where no operation tells: the channels come first, unless the last axis alone is short."""
+    own = list(range(1 if batch else 0, len(declared)))
+    if len(own) < 2:
+        return (own[0] if own else None), ()
+    last, first = declared[own[-1]], declared[own[0]]
+    channels_last = isinstance(last, int) and last <= 4 and not (isinstance(first, int) and first <= 4)
+    if len(own) == 2 or channels_last:
+        return own[-1], tuple(own[:-1])
+    return own[0], tuple(own[1:])
+
+
+def _met(
+    name: str, axes: tuple[int, ...], consumers: Mapping[str, list[NodeProto]]
+) -> Iterator[tuple[NodeProto, int, list[int]]]:
+    """The operations that an input meets before its axes are mixed, its place there, and where its axes are then."""
+    waiting, steps = [(name, list(axes))], 0
+    while waiting and steps < _MOST_STEPS:
+        now, order = waiting.pop(0)
+        for node in consumers.get(now, ()):
+            steps += 1
+            yield node, list(node.input).index(now), order
+            if node.op_type == "Transpose":
+                moved = next((list(each.ints) for each in node.attribute if each.name == "perm"), [])
+                if sorted(moved) == list(range(len(order))) and node.output:
+                    waiting.append((node.output[0], [order[axis] for axis in moved]))
+            elif node.op_type in _MOVES and node.output:
+                waiting.append((node.output[0], order))
+            if steps >= _MOST_STEPS:
+                return

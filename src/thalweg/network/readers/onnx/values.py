@@ -1,0 +1,44 @@
+"""A value on its way through the file: an array of the recorder, and its numbers where shapes may be made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from thalweg.network.readers.recorder import Array
+
+if TYPE_CHECKING:
+    from thalweg.network.readers.onnx.file import Numbers
+
+
+@dataclass(slots=True, eq=False)
+class Value:
+    """What a name in the file stands for.
+
+    Args:
+        array: its shape, where its positions are, and which weights it was computed from.
+        known: its numbers, where it has few that depend on no input; or a function that reads them once.
+        origin: the name of the tensor in the file that it is, where it is one.
+        generated: whether an exporter put it there, so that nobody need have learned it.
+        lost: whether nothing is known of it, not even its shape.
+        items: its members, where it is a sequence.
+    """
+
+    array: Array
+    known: Numbers | Callable[[], Numbers | None] | None = None
+    origin: str = ""
+    generated: bool = False
+    lost: bool = False
+    items: tuple[Value, ...] | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its extents."""
+        return self.array.shape
+
+    def numbers(self) -> Numbers | None:
+        """Its numbers, where they are known."""
+        if callable(self.known):
+            self.known = self.known()
+        return self.known
