@@ -27,7 +27,7 @@ def _attention(call: Call) -> Sequence[Value | None]:
     made = shifted(call, multiplied(call, x, weight), bias)
     heads, start, parts = call.node.integer("num_heads", 0), 0, []
     for size in sizes:
-        part = call.recorder.slice(made, 2, start, start + size, 1, call.name, call.module)
+        part = call.part(made, 2, start, start + size)
         parts.append(in_heads(call, part, heads))
         start += size
     return [Value(out_of_heads(call, attended(call, *parts))), None]
@@ -62,7 +62,7 @@ def _grouped_attention(call: Call) -> Sequence[Value]:
         depth, start, sides = x.shape[2] // (heads + 2 * key_heads), 0, []
         for count in (heads, key_heads, key_heads):
             stop = start + count * depth
-            sides.append(call.recorder.slice(x, 2, start, stop, 1, call.name, call.module))
+            sides.append(call.part(x, 2, start, stop))
             start = stop
     q, k, v = (in_heads(call, each, count) for each, count in zip(sides, (heads, key_heads, key_heads), strict=True))
     k, v = with_past(call, k, 3), with_past(call, v, 4)

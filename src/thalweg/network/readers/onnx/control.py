@@ -147,7 +147,7 @@ def _array(value: Value) -> Array:
 
 
 def _member(call: Call, x: Array, axis: int, place: int) -> Array:
-    part = call.recorder.slice(x, axis, place, place + 1, 1, call.name, call.module)
+    part = call.part(x, axis, place, place + 1)
     return call.recorder.reshape(part, (*x.shape[:axis], *x.shape[axis + 1 :]), call.name, call.module)
 
 

@@ -122,10 +122,6 @@ def _cast(np: Any, node: Node, inputs: Sequence[Any], opset: int) -> Any:
     raise _NotWorkedOutError
 
 
-def _same(np: Any, node: Node, inputs: Sequence[Any], opset: int) -> Any:
-    return inputs[0]
-
-
 def _given(node: Node, inputs: Sequence[Any], attribute: str, place: int) -> tuple[int, ...] | None:
     if node.has(attribute):
         return node.integers(attribute)
@@ -240,7 +236,7 @@ _RULES: Mapping[str, Callable[..., Any]] = {
     "Max": lambda np, node, inputs, opset: _of_all(np, np.maximum, inputs),
     "Min": lambda np, node, inputs, opset: _of_all(np, np.minimum, inputs),
     "Sum": lambda np, node, inputs, opset: _of_all(np, np.add, inputs),
-    "Div": _divided, "Mod": _remainder, "Pow": _power, "Where": _chosen, "Cast": _cast, "Identity": _same,
+    "Div": _divided, "Mod": _remainder, "Pow": _power, "Where": _chosen, "Cast": _cast,
     "ReduceProd": _reduced("prod"), "ReduceSum": _reduced("sum"), "ReduceMax": _reduced("max"),
     "ReduceMin": _reduced("min"), "Reshape": _reshaped, "Unsqueeze": _unsqueezed, "Squeeze": _squeezed,
     "Transpose": _transposed, "Concat": _joined, "Gather": _taken, "Slice": _sliced, "ConstantOfShape": _filled,

@@ -81,12 +81,14 @@ class Sources:
         names: what the open extents were taken to be.
         batch: for how many examples the file was written, where that is fixed and more than one; else 0.
         as_declared: whether the file's own shapes hold.
+        others: the names of inputs that are no arrays.
     """
 
     each: tuple[Source, ...]
     names: Mapping[str, int]
     batch: int
     as_declared: bool
+    others: tuple[str, ...]
 
 
 def sources(graph: GraphProto, given: tuple[int, ...] | None) -> Sources:
@@ -102,7 +104,8 @@ def sources(graph: GraphProto, given: tuple[int, ...] | None) -> Sources:
     weights = {tensor.name for tensor in graph.initializer}
     weights.update(tensor.values.name for tensor in graph.sparse_initializer)
     infos = [info for info in graph.input if info.name not in weights]
-    infos = [info for info in infos if info.type.WhichOneof("value") in ("tensor_type", None)]
+    others = tuple(info.name for info in infos if info.type.WhichOneof("value") not in ("tensor_type", None))
+    infos = [info for info in infos if info.name not in others]
     if not infos:
         raise InputError("The network has no input that is an array, so there is nothing to measure.")
     consumers = _consumers(graph)
@@ -126,7 +129,7 @@ def sources(graph: GraphProto, given: tuple[int, ...] | None) -> Sources:
         else:
             shape = _other(declared, layout, names, batch)
         found.append(Source(info.name, checked(shape, info.name), layout))
-    return Sources(tuple(found), names, batch, as_declared)
+    return Sources(tuple(found), names, batch, as_declared, others)
 
 
 def _called(info: ValueInfoProto) -> str:

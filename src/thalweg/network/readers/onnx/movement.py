@@ -192,7 +192,7 @@ def parts_of(call: Call, x: Array, axis: int, sizes: Sequence[int]) -> list[Valu
     """One part after the other along an axis."""
     parts, start = [], 0
     for size in sizes:
-        part = call.recorder.slice(x, axis, start, start + size, 1, call.name, call.module)
+        part = call.part(x, axis, start, start + size)
         parts.append(Value(part))
         start += size
     return parts
@@ -210,7 +210,7 @@ def _slice(call: Call) -> Value:
         call.fail(f"goes from {list(starts)[:8]} in steps of {list(steps)[:8]} along axes {list(axes)[:8]}")
     for axis, start, stop, step in zip(axes, starts, stops, steps, strict=True):
         first, last, step = slice(start, stop, step).indices(x.shape[axis])
-        x = call.recorder.slice(x, axis, first, last, step, call.name, call.module)
+        x = call.part(x, axis, first, last, step)
     return Value(x)
 
 
@@ -269,7 +269,7 @@ def _gather(call: Call) -> Value:
     steps = None if numbers is None else _evenly(call, numbers, data.shape[axis])
     if steps is not None:
         first, step, count = steps
-        part = call.recorder.slice(data, axis, first, first + step * count, step, call.name, call.module)
+        part = call.part(data, axis, first, first + step * count, step)
         return Value(call.recorder.reshape(part, shape, call.name, call.module))
     flat = (*data.shape[:axis], math.prod(places.shape), *data.shape[axis + 1 :])
     parts = [data] if places.array.is_constant else [data, places.array]

@@ -137,6 +137,12 @@ class Call:
                     wanted[axis] = extent
         return tuple(wanted)
 
+    def part(self, x: Array, axis: int, start: int, stop: int, step: int = 1) -> Array:
+        """Some indices of one axis; none leave nothing that depends on an input."""
+        if not range(start, stop, step):
+            return self.recorder.constant((*x.shape[:axis], 0, *x.shape[axis + 1 :]))
+        return self.recorder.slice(x, axis, start, stop, step, self.name, self.module)
+
     def constant(self, shape: Sequence[int]) -> Value:
         """Numbers that depend on no input and are no weights."""
         return Value(self.recorder.constant(checked(tuple(shape), self.name)))

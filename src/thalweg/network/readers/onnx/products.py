@@ -102,6 +102,8 @@ def multiplied(call: Call, x: Array, y: Array) -> Array:
     recorder = call.recorder
     if not x.shape or not y.shape or x.shape[-1] != y.shape[max(0, len(y.shape) - 2)]:
         call.fail(f"cannot multiply {written(x.shape)} with {written(y.shape)}")
+    if 0 in (*x.shape, *y.shape):
+        call.fail(f"multiplies {written(x.shape)} with {written(y.shape)}, which hold nothing")
     if len(y.shape) <= 2 or len(x.shape) == 1:
         if len(y.shape) > 2:  # a vector times many matrices
             made = recorder.product(x, y, ((0,), (len(y.shape) - 2,)), name=call.name, module=call.module)

@@ -12,12 +12,17 @@ from fractions import Fraction
 
 from thalweg.network.graph import written
 from thalweg.network.readers.onnx.file import checked
-from thalweg.network.readers.onnx.operations import Call, UnfollowedError
+from thalweg.network.readers.onnx.operations import Call
 from thalweg.network.readers.recorder import Slide
 
 MAX_FOLLOWED = 16_384
 """Of how many positions along an axis each is looked at."""
 
+_WIDEST = 4
+"""How many positions away a unit may lie from those that it is made of: more than any interpolation reaches."""
+_PLACES = frozenset(
+    {"asymmetric", "align_corners", "half_pixel", "half_pixel_symmetric", "pytorch_half_pixel", "tf_half_pixel_for_nn"}
+)
 _REACH = {"nearest": 0, "linear": 1, "bilinear": 1, "trilinear": 1, "cubic": 2}
 
 
@@ -81,10 +86,11 @@ class Resizing:
     def slide(self, axis: int) -> Slide | None:
         """The window that makes one axis what it becomes; None where no window does."""
         before, after = self._before[axis], self.extents[axis]
-        if self._mode not in _REACH or self._place == "tf_crop_and_resize" or not 0 < after <= MAX_FOLLOWED:
+        known = self._mode in _REACH and self._place in _PLACES
+        if not known or not 0 < after <= MAX_FOLLOWED or (after != before and max(before, after) % min(before, after)):
             return None
         taps = [self._taps(axis, unit) for unit in range(after)]
-        for slide in (self._larger(before, after, taps), self._smaller(before, after, taps)):
+        for slide in (self._larger(axis), self._smaller(axis)):
             if slide is not None and all(
                 _clipped(_seen(slide, unit), before) == _clipped(ends, before) for unit, ends in enumerate(taps)
             ):
@@ -117,9 +123,7 @@ class Resizing:
             case "half_pixel_symmetric":
                 middle = Fraction(before, 2) * (1 - after / (scale * before))
                 return middle + (unit + half) / scale - half
-            case "half_pixel":
-                return (unit + half) / scale - half
-        raise UnfollowedError
+        return (unit + half) / scale - half
 
     def _rounded(self, place: Fraction) -> int:
         match self._round:
@@ -131,26 +135,27 @@ class Resizing:
                 return math.floor(place + Fraction(1, 2))
         return math.ceil(place - Fraction(1, 2))
 
-    @staticmethod
-    def _larger(before: int, after: int, taps: list[tuple[int, int]]) -> Slide | None:
-        """A transposed window, read off a position in the middle."""
+    def _larger(self, axis: int) -> Slide | None:
+        """A transposed window, read off a position in the middle, as if the map went on beyond its ends."""
+        before, after = self._before[axis], self.extents[axis]
         if after % before:
             return None
         factor, middle = after // before, before // 2
-        units = [unit for unit, (first, last) in enumerate(taps) if first <= middle <= last]
-        if not units:
+        near = range((middle - _WIDEST) * factor, (middle + _WIDEST) * factor)
+        reached = [unit for unit in near if self._taps(axis, unit)[0] <= middle <= self._taps(axis, unit)[1]]
+        if not reached:
             return None
-        kernel, low = len(units), middle * factor - units[0]
+        kernel, low = len(reached), middle * factor - reached[0]
         high = (before - 1) * factor + kernel - low - after
         return Slide((kernel,), (factor,), (1,), (low,), (high,), transposed=True)
 
-    @staticmethod
-    def _smaller(before: int, after: int, taps: list[tuple[int, int]]) -> Slide | None:
+    def _smaller(self, axis: int) -> Slide | None:
         """An ordinary window, read off a unit in the middle."""
+        before, after = self._before[axis], self.extents[axis]
         if before % after:
             return None
         stride, middle = before // after, after // 2
-        first, last = taps[middle]
+        first, last = self._taps(axis, middle)
         kernel, low = last - first + 1, middle * stride - first
         high = (after - 1) * stride + kernel - low - before
         return Slide((kernel,), (stride,), (1,), (low,), (high,))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +44,7 @@ OLDEST = 7
 
 _LEARNED = frozenset({1, 10, 11, 16, 14, 15, 17, 18, 19, 20, 23})  # TensorProto's types: real and complex numbers
 _COARSE = frozenset({2, 3, 21, 22, 25, 26})  # whole numbers of 8 bits or less, as weights are quantised to
+_GRAPH, _GRAPHS = 5, 10  # AttributeProto's types
 _KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _GENERATED = re.compile(r"val_\d+")
 
@@ -137,8 +138,12 @@ class Run:
             else:
                 made = self.recorder.input(source.shape, layout.positions, layout.channel)
             self.scope.name(source.name, Value(made))
+        for name in self._inputs.others:
+            self.scope.name(name, Value(self.recorder.constant(()), lost=True))
         self._tensors(self._graph, self.scope)
-        for node in self._graph.node:
+        if not self._graph.output:
+            raise InputError("The network has no output, so there is nothing to measure.")
+        for node in _used(self._graph):
             self._step(node, self.scope, {}, self._opsets)
         for output in self._graph.output:
             if self.scope.find(output.name) is None:
@@ -263,18 +268,13 @@ class Run:
 
     def _folded(self, call: Call) -> Value | None:
         """The result of plain arithmetic on known numbers."""
-        known = []
-        for value in call.inputs:
-            numbers = None
-            if value is not None:
-                numbers = value.numbers() if value.array.is_constant and value.items is None else None
-                if numbers is None:
-                    return None
-            known.append(numbers)
-        numbers = folded(call.node, known, call.opset) if known else None
-        if numbers is None:
+        if not call.inputs or not all(value is None or value.array.is_constant for value in call.inputs):
             return None
-        if call.node.operator == "Identity":
+        known = [None if value is None else value.numbers() for value in call.inputs]
+        if any(value is not None and numbers is None for value, numbers in zip(call.inputs, known, strict=True)):
+            return None
+        numbers = folded(call.node, known, call.opset)
+        if numbers is None:
             return None
         weights: Iterable[Weight] = ()
         if numbers.dtype.kind == "f":
@@ -323,6 +323,26 @@ class Run:
         if same:
             return value
         return Value(self.recorder.unknown([value.array], (), call.name, call.module), lost=True)
+
+
+def _used(graph: GraphProto) -> list[NodeProto]:
+    """The nodes on which an output depends, in order; nobody does the others."""
+    needed, used = {output.name for output in graph.output}, []
+    for node in reversed(graph.node):
+        if any(name in needed for name in node.output):
+            used.append(node)
+            needed.update(_names_in(node))
+    return used[::-1]
+
+
+def _names_in(node: NodeProto) -> Iterator[str]:
+    """The names that a node uses, those in its subgraphs too."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs) if attribute.type in (_GRAPH, _GRAPHS) else ():
+            yield from (output.name for output in graph.output)
+            for inner in graph.node:
+                yield from _names_in(inner)
 
 
 def _versions(imports: Iterable[OperatorSetIdProto]) -> dict[str, int]:

@@ -126,6 +126,8 @@ def _slid(
     groups: int = 1,
     weights: Sequence[Array] = (),
 ) -> Array:
+    if 0 in x.shape:
+        call.fail(f"is given {written(x.shape)}, which holds nothing")
     return call.recorder.slide(
         kind, x, tuple(range(2, len(x.shape))), slide,
         channels=channels, groups=groups, weights=weights, name=call.name, module=call.module,
