@@ -186,3 +186,170 @@ class Llama(Writer):
         gate = self.node("Mul", [gate, self.node("Sigmoid", [gate])])
         down = self._linear(self.node("Mul", [gate, up]), self.hidden, self.width, f"{name}.mlp.down_proj")
         return self.node("Add", [x, down])
+
+
+def many_operations():
+    """Small networks that together use most kinds of operations, as `(name, model, input)`."""
+    return [(make.__name__, *make()) for make in _SMALL]
+
+
+def residual():
+    net = Writer(1)
+    x = net.conv(net.input("x", ["n", 3, "h", "w"]), 3, 8, (3, 3), "stem", pads=(1, 1, 1, 1), strides=(2, 2))
+    scale, shift, mean, variance = (net.weight((8,)) for _ in range(4))
+    y = net.node("Relu", [net.node("BatchNormalization", [x, scale, shift, mean, variance])])
+    y = net.conv(y, 8, 8, (3, 3), auto_pad="SAME_UPPER", group=2)
+    x = net.node("MaxPool", [net.node("Add", [x, y])], kernel_shape=(3, 3), strides=(2, 2), ceil_mode=1)
+    x = net.node("Flatten", [net.node("GlobalAveragePool", [x])])
+    return net.model(net.linear(x, 8, 5)), (3, 17, 19)
+
+
+def shapes_at_work():
+    net = Writer(2, opset=13)
+    x = net.conv(net.input("x", [1, 3, 12, 12]), 3, 8, (3, 3))
+    shape = net.node("Shape", [x])
+    batch, height = (net.node("Gather", [shape, net.numbers(place)]) for place in (0, 2))
+    rest = net.node("Div", [net.node("Mul", [height, net.numbers(8)]), net.numbers(1)])
+    x = net.node("Reshape", [x, net.node("Concat", [batch, rest, net.numbers(-1)], axis=0)])
+    x = net.node("Transpose", [x], perm=(0, 2, 1))
+    parts = net.node("Split", [x, net.numbers(30, 50)], outputs=2, axis=2)
+    x = net.node("Concat", [parts[1], parts[0]], axis=2)
+    x = net.node("Slice", [x, net.numbers(0), net.numbers(-1), net.numbers(1), net.numbers(2)])
+    x = net.node("Unsqueeze", [net.node("Squeeze", [x, net.numbers(0)]), net.numbers(0)])
+    count = net.node(
+        "Range", [net.tensor(np.int64(0)), net.node("Size", [net.tensor(np.zeros(80))]), net.tensor(np.int64(1))]
+    )
+    x = net.node("Gather", [x, count], axis=2)
+    x = net.node(
+        "Where", [net.tensor(np.array(True)), x, net.node("Expand", [net.weight((1,)), net.numbers(1, 5, 80)])]
+    )
+    x = net.node("Tile", [x, net.numbers(1, 1, 2)])
+    x = net.node("ReduceMean", [x], axes=[1], keepdims=0)
+    return net.model(net.node("TopK", [x, net.numbers(3)], outputs=2)[0]), None
+
+
+def up_and_down():
+    net = Writer(3)
+    x = net.conv(net.input("x", [1, 4, 6, 8]), 4, 8, (3, 3), pads=(1, 1, 1, 1), dilations=(1, 1))
+    y = net.node("ConvTranspose", [x, net.weight((8, 4, 2, 2))], strides=(2, 2))
+    y = net.node("DepthToSpace", [net.node("SpaceToDepth", [y], blocksize=2)], blocksize=2, mode="CRD")
+    z = net.node("Resize", [x, "", net.tensor(np.array([1, 1, 2, 2], np.float32))], mode="linear")
+    x = net.node("Concat", [y, z], axis=1)
+    x = net.node("Pad", [x, net.numbers(0, 0, 1, 2, 0, 0, 1, -1)])
+    x = net.node("InstanceNormalization", [x, net.weight((12,)), net.weight((12,))])
+    x = net.node("Softmax", [net.node("Clip", [x, net.tensor(np.float32(0))])], axis=1)
+    return net.model(net.node("AveragePool", [x], kernel_shape=(2, 2), pads=(1, 0, 0, 1))), None
+
+
+def tokens():
+    net = Writer(4)
+    ids = net.input("ids", ["batch", "length"], onnx.TensorProto.INT64)
+    x = net.node("Gather", [net.weight((20, 12), "words.weight"), ids])
+    x = net.node("LayerNormalization", [x, net.weight((12,)), net.weight((12,))])
+    heads = [
+        net.node("Reshape", [net.node("MatMul", [x, net.weight((12, 12))]), net.numbers(0, 0, 3, 4)]) for _ in range(3)
+    ]
+    heads = [net.node("Transpose", [each], perm=(0, 2, 1, 3)) for each in heads]
+    scores = net.node("Einsum", heads[:2], equation="bhqd,bhkd->bhqk")
+    mixed = net.node("MatMul", [net.node("Softmax", [scores], axis=-1), heads[2]])
+    mixed = net.node("Transpose", [mixed], perm=(0, 2, 1, 3))
+    x = net.node("Add", [x, net.node("Reshape", [mixed, net.numbers(0, 0, 12)])])
+    x = net.node("Transpose", [net.node("Gelu" if net.opset > 19 else "Erf", [x])], perm=(1, 0, 2))
+    every, last = net.node("LSTM", [x, net.weight((1, 20, 12)), net.weight((1, 20, 5))], outputs=2, hidden_size=5)
+    gru = net.node("GRU", [net.node("Squeeze", [every, net.numbers(1)]), net.weight((2, 9, 5)), net.weight((2, 9, 3))],
+                   outputs=2, direction="bidirectional", hidden_size=3)  # fmt: skip
+    return net.model(last, gru[0]), (7,)
+
+
+def quantised():
+    net = Writer(5)
+    scale, zero = net.tensor(np.float32(0.1)), net.tensor(np.uint8(3))
+    x = net.node("QuantizeLinear", [net.input("x", [1, 3, 8, 8]), scale, zero])
+    kernel = net.tensor(np.full((4, 3, 3, 3), 7, np.int8), "conv.weight")
+    bias, plain = net.tensor(np.zeros(4, np.int32)), net.tensor(np.int8(0))
+    x = net.node("QLinearConv", [x, scale, zero, kernel, scale, plain, scale, zero, bias])
+    x = net.node("Reshape", [net.node("DequantizeLinear", [x, scale, zero]), net.numbers(1, -1)])
+    table = net.tensor(np.arange(144 * 5, dtype=np.int16).reshape(144, 5).astype(np.int8), "fc.weight")
+    x = net.node("MatMul", [x, net.node("DequantizeLinear", [table, scale, plain])])
+    whole = net.node("DynamicQuantizeLinear", [x], outputs=3)
+    more = net.tensor(np.ones((5, 2), np.int8), "last.weight")
+    return net.model(net.node("MatMulInteger", [whole[0], more, whole[2]])), None
+
+
+def loops():
+    net = Writer(6)
+    x = net.conv(net.input("x", [1, 2, 6]), 2, 2, (1,), "first")
+    weight = net.weight((2, 2, 3), "again.weight")
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Conv", ["inner", weight], ["next"], "again", pads=(1, 1)),
+            helper.make_node("Identity", ["going"], ["still"]),
+        ],
+        "body",
+        [value("number", 7, []), value("going", 9, []), value("inner", 1, None)],
+        [value("still", 9, []), value("next", 1, None), value("next", 1, None)],
+    )
+    count, yes = net.tensor(np.int64(3)), net.tensor(np.array(True))
+    x, every = net.node("Loop", [count, yes, x], "loop", outputs=2, body=body)
+    same = helper.make_graph([helper.make_node("Relu", [x], ["same"])], "same", [], [value("same", 1, None)])
+    other = helper.make_graph([helper.make_node("Neg", [x], ["other"])], "other", [], [value("other", 1, None)])
+    big = net.node("Greater", [net.node("Size", [net.tensor(np.zeros(4))]), net.tensor(np.int64(3))])
+    x = net.node("If", [big], then_branch=same, else_branch=other)
+    step = helper.make_graph(
+        [helper.make_node("Add", ["held", "now"], ["sum"]), helper.make_node("Identity", ["sum"], ["told"])],
+        "step",
+        [value("held", 1, None), value("now", 1, None)],
+        [value("sum", 1, None), value("told", 1, None)],
+    )
+    first = net.node(
+        "Squeeze", [net.node("Slice", [x, net.numbers(0), net.numbers(1), net.numbers(2)]), net.numbers(2)]
+    )
+    scanned = net.node("Scan", [first, x], outputs=2, body=step, num_scan_inputs=1, scan_input_axes=[2])
+    members = net.node("SplitToSequence", [x, net.tensor(np.int64(2))], axis=2)
+    last = net.node("SequenceAt", [members, net.tensor(np.int64(-1))])
+    return net.model(scanned[1], every, net.node("ConcatFromSequence", [members], axis=2), last), None
+
+
+def functions():
+    net = Writer(7)
+    inner = helper.make_function(
+        "own", "Scaled", ["x", "w"], ["y"],
+        [_referring("Conv", ["x", "w"], ["c"], "group", "split"), helper.make_node("Relu", ["c"], ["y"])],
+        [helper.make_opsetid("", 17)], ["split"],
+    )  # fmt: skip
+    outer = helper.make_function(
+        "own", "Twice", ["x", "w"], ["z"],
+        [helper.make_node("Scaled", ["x", "w"], ["y"], domain="own", split=2),
+         helper.make_node("Scaled", ["y", "w"], ["z"], domain="own", split=2)],
+        [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)],
+    )  # fmt: skip
+    net.functions += [inner, outer]
+    x = net.node("Twice", [net.input("x", [1, 4, 5, 5]), net.weight((4, 2, 1, 1), "both.weight")], domain="own")
+    return net.model(net.node("Mystery", [x], "who knows", domain="elsewhere"), domains=("own", "elsewhere")), None
+
+
+def fused():
+    net = Writer(8)
+    ids = net.input("ids", [1, 6], onnx.TensorProto.INT32)
+    x = net.node(
+        "EmbedLayerNormalization",
+        [ids, "", net.weight((9, 8)), net.weight((10, 8)), "", net.weight((8,)), net.weight((8,))],
+        outputs=2, domain="com.microsoft",
+    )[0]  # fmt: skip
+    y = net.node("Attention", [x, net.weight((8, 24)), net.weight((24,))], domain="com.microsoft", num_heads=2)
+    x = net.node("SkipLayerNormalization", [x, y, net.weight((8,)), net.weight((8,))], domain="com.microsoft")
+    x = net.node("FusedMatMul", [x, net.weight((8, 8))], domain="com.microsoft", transB=1)
+    x = net.node("BiasGelu", [x, net.weight((8,))], domain="com.microsoft")
+    q = net.node("MultiHeadAttention", [x, x, x], domain="com.microsoft", num_heads=4)
+    g = net.node("GroupQueryAttention", [q, q, q], domain="com.microsoft", num_heads=4, kv_num_heads=4)
+    return net.model(g, domains=("com.microsoft",)), None
+
+
+def _referring(operator, inputs, outputs, attribute, to):
+    node = helper.make_node(operator, inputs, outputs)
+    node.attribute.add(name=attribute, ref_attr_name=to, type=onnx.AttributeProto.INT)
+    return node
+
+
+_SMALL = (residual, shapes_at_work, up_and_down, tokens, quantised, loops, functions, fused)

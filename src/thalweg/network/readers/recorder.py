@@ -327,12 +327,16 @@ class Recorder:
         self, x: Array, over: Sequence[int], weights: Sequence[Array] = (), name: str = "norm", module: str = ""
     ) -> Array:
         """Scaled by statistics of some axes: none for a batch normalisation after training."""
+        if x.is_constant:
+            return self.constant(x.shape, _together([x, *weights]))
         everywhere = any(ax.has_positions(x.axes[axis]) for axis in over)
         kind = Kind.SPATIAL_NORMALISATION if everywhere else Kind.NORMALISATION
         return self._make(kind, [x], x.shape, x.axes, name, module, weights=_together([x, *weights]))
 
     def softmax(self, x: Array, axis: int, name: str = "softmax", module: str = "") -> Array:
         """Shares of a whole along one axis."""
+        if x.is_constant:
+            return x
         _, across = self._mixed(x, x.axes[axis], keep=True)
         return self._make(Kind.ACTIVATION, [x], x.shape, x.axes, name, module, across=across)
 

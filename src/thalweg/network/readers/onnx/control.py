@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from onnx import GraphProto
 
 MOST_ROUNDS = 1000
-"""How often a loop may run to be followed."""
+"""How often a loop may run to be followed, in as far as there is time."""
 
 
 @handles("If")
@@ -60,9 +60,13 @@ def _rounds(call: Call, body: GraphProto) -> int:
     if not call.has(0) or not _goes_on(body):
         raise UnfollowedError
     (count,) = call.integers(0) or (0,)
-    if count > MOST_ROUNDS:
-        raise UnfollowedError
+    _check_time(call, body, count)
     return max(0, count)
+
+
+def _check_time(call: Call, body: GraphProto, rounds: int) -> None:
+    if rounds > MOST_ROUNDS or not call.run.has_time_for(rounds * len(body.node)):
+        raise UnfollowedError
 
 
 def _goes_on(body: GraphProto) -> bool:
@@ -108,8 +112,7 @@ def _scan(call: Call) -> Sequence[Value | None]:
     if len(lengths) != 1:
         call.fail("goes along axes of different extents")
     rounds = lengths.pop()
-    if rounds > MOST_ROUNDS:
-        raise UnfollowedError
+    _check_time(call, body, rounds)
     backwards = _numbers(call, "scan_input_directions", count)
     states = [_given(call, place) for place in range(held)]
     collected: list[list[Array]] = [[] for _ in body.output[held:]]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from thalweg.errors import InputError, missing_package
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from onnx import ModelProto, TensorProto
+    from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto
 
     Numbers = NDArray[np.generic]
 
@@ -59,7 +60,60 @@ def load(path: Path) -> ModelProto:
         raise InputError(f"{name!r} is damaged, or not an ONNX file.") from None
     if not model.HasField("graph") or not model.graph.node:
         raise InputError(f"{name!r} holds no network: it is damaged, or not an ONNX file.")
+    # The parser hands out names that are no text as bytes, which would surprise whoever reads on.
+    if not all(isinstance(each, str) for each in _texts(model)):
+        raise InputError(f"{name!r} is damaged: a name in it is not text.")
     return model
+
+
+def _texts(model: ModelProto) -> Iterator[str]:
+    """Every name in a model."""
+    yield from _texts_of_graph(model.graph)
+    for imported in model.opset_import:
+        yield imported.domain
+    for function in model.functions:
+        yield from (function.name, function.domain, function.overload, *function.input, *function.output)
+        for imported in function.opset_import:
+            yield imported.domain
+        for node in function.node:
+            yield from _texts_of_node(node)
+        for attribute in function.attribute_proto:
+            yield from _texts_of_attribute(attribute)
+
+
+def _texts_of_graph(graph: GraphProto) -> Iterator[str]:
+    for info in (*graph.input, *graph.output, *graph.value_info):
+        yield info.name
+        for extent in info.type.tensor_type.shape.dim:
+            yield extent.dim_param
+        for entry in info.metadata_props:
+            yield from (entry.key, entry.value)
+    for tensor in (*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)):
+        yield from _texts_of_tensor(tensor)
+    for node in graph.node:
+        yield from _texts_of_node(node)
+
+
+def _texts_of_tensor(tensor: TensorProto) -> Iterator[str]:
+    yield tensor.name
+    for entry in tensor.external_data:
+        yield from (entry.key, entry.value)
+
+
+def _texts_of_node(node: NodeProto) -> Iterator[str]:
+    yield from (node.name, node.op_type, node.domain, node.overload, *node.input, *node.output)
+    for entry in node.metadata_props:
+        yield from (entry.key, entry.value)
+    for attribute in node.attribute:
+        yield from _texts_of_attribute(attribute)
+
+
+def _texts_of_attribute(attribute: AttributeProto) -> Iterator[str]:
+    yield from (attribute.name, attribute.ref_attr_name)
+    if attribute.HasField("t"):
+        yield from _texts_of_tensor(attribute.t)
+    if attribute.HasField("g"):
+        yield from _texts_of_graph(attribute.g)
 
 
 def extents_of(tensor: TensorProto) -> tuple[int, ...]:

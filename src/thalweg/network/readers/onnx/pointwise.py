@@ -26,7 +26,7 @@ TABLES = frozenset({"Sin", "Cos"})
 
 
 def _parts(call: Call, places: Sequence[int]) -> list[Array]:
-    parts = [call.array(place) for place in places]
+    parts = [call.array(place) for place in places or (0,)]
     call.common(*(part.shape for part in parts))
     return parts
 

@@ -42,6 +42,8 @@ def _recurrent(call: Call) -> Sequence[Value]:
         out = recorder.recurrent(x, time, shape, macs, weights, name, module)
     split = recorder.reshape(out, (*shape[:2], ways, hidden), name, module)
     every = split if batch_first else recorder.permute(split, (0, 2, 1, 3))
+    if not (call.wants(1) or call.wants(2)):
+        return [Value(every)]
     ends = call.part(split, time, steps - 1, steps)
     last = recorder.reshape(ends, (examples, ways, hidden), name, module)
     last = last if batch_first else recorder.permute(last, (1, 0, 2))

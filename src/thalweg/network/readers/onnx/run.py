@@ -37,7 +37,7 @@ FAMILIES = (contributed, control, movement, pointwise, products, recurrent, wind
 
 MAX_DEPTH = 32
 """How deep subgraphs and functions may stand in each other."""
-MAX_REPEATED = 100_000
+MAX_REPEATED = 25_000
 """How many operations of subgraphs and functions are followed, each as often as it is done."""
 OLDEST = 7
 """The first version of ONNX's operations that is read."""
@@ -61,11 +61,7 @@ def read(path: Path, shape: tuple[int, ...] | None) -> Graph:
         InputError: it is no such file, it is damaged, or the operations do not fit together; the message says which.
         MissingPackageError: the package onnx is not installed.
     """
-    model = load(path)
-    try:
-        return run(model, path.parent, shape).recorder.graph()
-    except UnicodeDecodeError:
-        raise InputError(f"{str(path)[:200]!r} is damaged: a name in it is not text.") from None
+    return run(load(path), path.parent, shape).recorder.graph()
 
 
 def run(model: ModelProto, folder: Path, shape: tuple[int, ...] | None) -> Run:
@@ -157,6 +153,10 @@ class Run:
         self._tensors(graph, scope)
         self._steps(graph.node, scope, {}, self._opsets)
         return [self._found(output.name, scope) for output in graph.output]
+
+    def has_time_for(self, operations: int) -> bool:
+        """Whether so many more operations of a subgraph may be followed."""
+        return self._repeated + operations <= MAX_REPEATED
 
     def _deeper(self, scope: Scope, around: Scope | None) -> Scope:
         if scope.depth >= MAX_DEPTH:
