@@ -144,6 +144,43 @@ def test_space_to_depth_and_back():
     assert size(recorder.graph()).unit("shuffled", (5, 0)).unclipped == ((2, 7), (-2, 3))
 
 
+@pytest.mark.parametrize("meet", ["add", "concatenate"])
+def test_a_pixel_shuffle_meets_a_larger_map(meet):
+    recorder = Recorder()
+    x = conv(recorder, image(recorder, 4, 8), 8)
+    shuffled = recorder.permute(recorder.reshape(x, (1, 2, 2, 2, 4, 4)), (0, 1, 4, 2, 5, 3))
+    shuffled = recorder.reshape(shuffled, (1, 2, 8, 8))
+    up = Slide((2, 2), (2, 2), transposed=True)
+    weights = [recorder.weight("up", (8, 2, 2, 2))]
+    larger = recorder.slide(Kind.CONVOLUTION, x, (2, 3), up, channels=2, weights=weights)
+    if meet == "add":
+        recorder.elementwise([shuffled, larger], Kind.ADD, name="meet")
+    else:
+        recorder.concatenate([shuffled, larger], 1, name="meet")
+    assert last(recorder).receptive_field == (3, 3)
+    assert size(recorder.graph()).unit("meet", (5, 0)).clipped == ((1, 3), (0, 1))
+
+
+def test_numbers_that_depend_on_no_input_cost_nothing():
+    recorder = Recorder()
+    image(recorder)
+    mixture = recorder.weight("mixture", (4,))
+    for made in (recorder.softmax(mixture, 0), recorder.normalise(mixture, (0,), [recorder.weight("scale", (4,))])):
+        assert made.is_constant
+        assert mixture.weights[0] in made.weights
+    assert recorder.graph().operations == ()
+
+
+def test_padding_before_positions_that_lie_in_several_axes():
+    recorder = Recorder()
+    x = recorder.pad(image(recorder, 6), (0, 0, 1, 1), (0, 0, 1, 1))
+    blocks = recorder.permute(recorder.reshape(x, (1, 4, 2, 4, 2, 4)), (0, 2, 4, 1, 3, 5))
+    recorder.reduce(blocks, (1, 2, 3, 4, 5), name="sum")
+    assert last(recorder).receptive_field == (6, 6)
+    recorder.reduce(blocks, (1, 2, 4, 5), pool=True, name="mean")
+    assert last(recorder).connections == 4 * 8 * 8
+
+
 def test_a_channel_shuffle_moves_no_position():
     recorder = Recorder()
     x = recorder.reshape(conv(recorder, image(recorder), 6), (1, 2, 3, 8, 8))

@@ -245,6 +245,7 @@ class Recorder:
             return self.constant(shape, _together(parts))
         if any(ax.has_positions(each.axes[axis]) for each in units):
             return self.gather(parts, shape, lost=(axis,), name=name, module=module)
+        units = self._evened(units, module)
         flat = [replace(each, axes=_with(each.axes, axis, ())) for each in units]
         around = tuple(1 if place == axis else extent for place, extent in enumerate(shape))
         axes = _with(self._common(flat, around), axis, ax.features(shape[axis]))
@@ -313,6 +314,7 @@ class Recorder:
         if not units:
             return self.constant(shape, used)
         lined = [self.expand(each, (1,) * (rank - len(each.shape)) + each.shape) for each in units]
+        lined = self._evened(lined, module)
         axes = self._common(lined, shape)
         if len({each.id for each in units}) == 1 and kind in (Kind.ADD, Kind.MULTIPLY):
             whole = next((each for each in lined if each.shape == shape), None)
@@ -812,6 +814,20 @@ class Recorder:
             )
 
         return [each if fits(each) else self.gather([each], each.shape, name=name, module=module) for each in parts]
+
+    def _evened(self, parts: Sequence[Array], module: str) -> list[Array]:
+        """Arrays that meet: what a pixel shuffle made is unfolded where another has a map of as many positions."""
+
+        def is_map(axis: int) -> bool:
+            return any(len(each.axes[axis]) == 1 and each.axes[axis][0].axis not in (None, LOST) for each in parts)
+
+        maps = [axis for axis in range(len(parts[0].shape)) if len(parts) > 1 and is_map(axis)]
+        answer = []
+        for each in parts:
+            for axis in maps:
+                each = self._unfolded(each, axis, module)
+            answer.append(each)
+        return answer
 
     def _unfolded(self, x: Array, axis: int, module: str) -> Array:
         """An axis of positions times channels, as a pixel shuffle makes it, as an axis of more positions."""
