@@ -1,12 +1,15 @@
 """Reads damaged and hostile ONNX files, each in a process of its own, and says what went wrong.
 
-Run as a script: `python damaged_onnx.py COUNT SEED`. Everything is imported and warmed up once; then every file is
-read in a fork, which may use a second of processor time and 256 MiB more than it has. Whatever is not an answer or an
-error of ours is printed as one line of JSON: a signal, another exception, too much time.
+Run as a script: `python damaged_onnx.py COUNT SEED [--everything] [--keep]`; with `--everything` the cases of ONNX's
+own tests are damaged too, with `--keep` the files that are answered wrongly stay in the current folder. Everything is
+imported and warmed up once; then every file is read in a fork, which may use a second of processor time and 256 MiB
+more than it has. Whatever is not an answer or an error of ours is printed as one line of JSON: a signal, another
+exception, too much time.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import random
@@ -278,7 +281,7 @@ def seeds(folder, everything):
     return found
 
 
-def main(count, seed, everything=False):
+def main(count, seed, everything=False, keep=False):
     draw, wrong, slowest = random.Random(seed), 0, 0.0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -287,6 +290,7 @@ def main(count, seed, everything=False):
         for content, shape in files[:9]:  # once in this process, so that forks find everything imported
             path.write_bytes(content)
             tw.size(path, shape).table()
+        gc.freeze()  # so that forks share what is there already
         for number in range(count):
             content, shape = draw.choice(files)
             path.write_bytes(damaged(draw, content))
@@ -296,7 +300,7 @@ def main(count, seed, everything=False):
                 wrong += 1
                 told = report.read_text() if code == 71 else ""
                 print(json.dumps({"number": number, "code": code, "seconds": seconds, "told": told}))
-                if "--keep" in sys.argv:
+                if keep:
                     Path(f"damaged-{seed}-{number}.onnx").write_bytes(path.read_bytes())
     print(json.dumps({"read": count, "wrong": wrong, "slowest": slowest}))
 
@@ -305,4 +309,4 @@ OPERATORS = sorted({schema.name for schema in onnx.defs.get_all_schemas()})
 
 if __name__ == "__main__":
     warnings.simplefilter("ignore")
-    main(int(sys.argv[1]), int(sys.argv[2]), "--everything" in sys.argv)
+    main(int(sys.argv[1]), int(sys.argv[2]), "--everything" in sys.argv, "--keep" in sys.argv)

@@ -99,7 +99,13 @@ def _transpose(call: Call) -> Value:
     return Value(call.recorder.permute(x, order))
 
 
-@handles("CastLike", "BitCast", "OptionalGetElement")
+@handles("CastLike", "BitCast")
+def _like(call: Call) -> Value:
+    value = _same(call)
+    return Value(value.array) if value.array.is_constant else value  # its numbers may have become others
+
+
+@handles("OptionalGetElement")
 def _same(call: Call) -> Value:
     value = call.inputs[0] if call.inputs else None
     if value is None:
@@ -112,7 +118,7 @@ def _cast(call: Call) -> Value:
     value = _same(call)
     whole = call.node.integer("to", 0) in _WHOLE
     # Indices and conditions are no parameters, whatever type they were kept in.
-    return Value(call.recorder.constant(value.shape)) if whole and value.array.is_constant else value
+    return Value(call.recorder.constant(value.shape)) if whole and value.array.is_constant else _like(call)
 
 
 @handles("Identity")

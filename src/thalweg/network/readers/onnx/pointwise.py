@@ -89,7 +89,7 @@ def _recoded(call: Call) -> Value:
 
 @handles("DynamicQuantizeLinear")
 def _recoded_by_range(call: Call) -> Sequence[Value]:
-    return [call.value(0), call.constant(()), call.constant(())]
+    return [Value(call.array(0)), call.constant(()), call.constant(())]
 
 
 # Along an axis.
