@@ -200,6 +200,12 @@ def test_single_precision_and_its_settings(capsys):
         (["--momentum", "0.5 1"], "--momentum must be one number, but it is '0.5 1'."),
         (["--momentum", "delta"], "--momentum: 'delta' is not a number."),
         (["--expand", "i;j"], "A batch must be named by letters and digits"),
+        (
+            ["--expand", "i", "--start", "1 0", "--float32"],
+            "--expand has no use for --start and --float32; leave them out.",
+        ),
+        (["--trace", "2", "--to-loss", "1"], "--trace has no use for --to-loss; leave it out."),
+        (["--to-loss", "1", "--rate", "0.1"], "--to-loss has no use for --rate; leave it out."),
         (["--trace", "0"], "The number of steps to trace must be an integer of at least 1, but it is 0."),
         (["--test", "1 2 3 = 4"], "The test examples must have 2 features, as X has, but they have 3."),
     ],
