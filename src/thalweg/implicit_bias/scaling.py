@@ -112,6 +112,7 @@ class StepsToLoss(Result):
                 x=[html.escape(one.name) for one in found],
                 y=[self.budget if one.steps is None else max(one.steps, 1) for one in found],
                 text=[self._steps(one) for one in found],
+                textfont={"color": ["#2b2f36" if one.steps is None else "white" for one in found]},
                 name=name,
                 marker={"color": colour, "opacity": [0.3 if one.steps is None else 1 for one in found]},
             )
