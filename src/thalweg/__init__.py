@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     from thalweg.errors import ThalwegError as ThalwegError
     from thalweg.implicit_bias.verdict import Limits as Limits
     from thalweg.implicit_bias.verdict import limits as limits
+    from thalweg.learning_rate.ask import rates as rates
     from thalweg.learning_rate.curve import Rates as Rates
-    from thalweg.learning_rate.curve import rates as rates
+    from thalweg.learning_rate.forecast import NetworkRates as NetworkRates
     from thalweg.least_squares import LeastSquares as LeastSquares
     from thalweg.network.filters import Filters as Filters
     from thalweg.network.filters import filters as filters
@@ -46,6 +47,7 @@ _HOMES = {
     "LeastSquares": "least_squares",
     "Limits": "implicit_bias.verdict",
     "MissingPackageError": "errors",
+    "NetworkRates": "learning_rate.forecast",
     "OutputError": "errors",
     "Rates": "learning_rate.curve",
     "Size": "network.size",
@@ -58,7 +60,7 @@ _HOMES = {
     "filters": "network.filters",
     "limits": "implicit_bias.verdict",
     "load": "data",
-    "rates": "learning_rate.curve",
+    "rates": "learning_rate.ask",
     "size": "network.size",
 }
 

@@ -1,4 +1,4 @@
-"""`thalweg rates DATA`: which learning rates are best?"""
+"""`thalweg rates DATA|TASK`: which learning rates are best?"""
 
 from __future__ import annotations
 
@@ -8,14 +8,23 @@ from typing import Annotated
 import typer
 
 from thalweg.cli.common import Json, Save, check_save, progress_bar, show
+from thalweg.cli.network_rates import is_task, network_rates
 
 
 def rates(
     data: Annotated[
-        str, typer.Argument(metavar="DATA", help="A name (digits, diabetes, ...), a file, or inline rows.")
+        str,
+        typer.Argument(
+            metavar="DATA|TASK",
+            help="Data: a name (digits, diabetes, ...), a file, or inline rows. A network: digits-mlp, digits-cnn, "
+            "diabetes-mlp, breast_cancer-mlp, or FILE.py:FUNCTION.",
+        ),
     ],
     target: Annotated[str | None, typer.Option(help="The target column of a file: its name or index.")] = None,
-    steps: Annotated[int, typer.Option(metavar="T", help="The largest number of steps asked about.")] = 100,
+    steps: Annotated[
+        int | None,
+        typer.Option(metavar="T", help="The largest number of steps asked about. Default: 100, for networks 5."),
+    ] = None,
     rates: Annotated[
         str | None,
         typer.Option(metavar="LO:HI:N", help="Also the losses at N learning rates from LO to HI, as in 0.001:1:50."),
@@ -43,13 +52,28 @@ def rates(
     """The best constant learning rate for every number of steps, and the best schedule, from one run over the data.
 
     JSON and saved files always hold the schedule too. Ctrl-C ends the run early, with the answer for the steps done.
+    For a network: the best rates near its first weights, as predicted and as measured.
 
     thalweg rates digits --steps 50 --schedule --momentum nesterov --batch 16
     thalweg rates measurements.csv --target weight --json
     thalweg rates diabetes --rates 0.001:1:50 --test held_out.csv
     thalweg rates "1 2 = 3; 0 1 = 2"
+    thalweg rates digits-mlp
+    thalweg rates my_model.py:task --steps 10
     """
     check_save(save)
+    if is_task(data):
+        for_data: dict[str, object] = {
+            "target": target,
+            "rates": rates,
+            "test": test,
+            "momentum": momentum,
+            "batch": batch,
+        }
+        for_data |= {"l2": l2 or None, "schedule": schedule or None, "peak": None if peak == 1.0 else peak}
+        network_rates(data, steps, [name for name, value in for_data.items() if value is not None], json, save)
+        return
+    steps = 100 if steps is None else steps
     import thalweg as tw
     from thalweg.learning_rate.grid import spaced
     from thalweg.report import Result, Together

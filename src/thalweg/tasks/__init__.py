@@ -7,7 +7,7 @@
 """
 
 from thalweg.tasks.built_in import built_in, names
-from thalweg.tasks.sources import load_task
+from thalweg.tasks.sources import failures_named, is_file_task, load_task
 from thalweg.tasks.task import Task
 
-__all__ = ["Task", "built_in", "load_task", "names"]
+__all__ = ["Task", "built_in", "failures_named", "is_file_task", "load_task", "names"]

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from thalweg.errors import InputError, unknown_name
+from thalweg.errors import InputError, ThalwegError, unknown_name
 from thalweg.tasks.built_in import built_in
 from thalweg.tasks.task import Task
 
@@ -114,12 +114,39 @@ def _run(path: Path, call: Callable[[], Any], what: str) -> Any:
         where = f"{error.filename or path}, line {error.lineno}"
         raise InputError(f"{where} is not Python: {error.msg}.") from error
     except (Exception, SystemExit) as error:
-        own = str(path.resolve())
-        lines = [
-            frame.lineno
-            for frame in traceback.extract_tb(error.__traceback__)
-            if str(Path(frame.filename).resolve()) == own
-        ]
-        where = f"{path}, line {lines[-1]}" if lines else str(path)
-        said = " ".join(str(error).split())
-        raise InputError(f"{where}, while running {what}: {type(error).__name__}{': ' * bool(said)}{said}") from error
+        raise _blame(path, error, what) from error
+
+
+@contextmanager
+def failures_named(source: str) -> Iterator[None]:
+    """While a task is used: what fails inside a user's own file becomes one sentence with its line.
+
+    Args:
+        source: what `load_task` was given.
+
+    Raises:
+        InputError: in place of what the user's functions raised.
+    """
+    try:
+        yield
+    except ThalwegError:
+        raise
+    except Exception as error:
+        path = _place(source.strip())[0] if is_file_task(source) else None
+        if path is None or not _lines(path, error):
+            raise
+        raise _blame(path, error, "the task") from error
+
+
+def _lines(path: Path, error: BaseException) -> list[int]:
+    """The lines of a file that were being run when something failed, the innermost last."""
+    own = str(path.resolve())
+    frames = traceback.extract_tb(error.__traceback__)
+    return [frame.lineno or 0 for frame in frames if str(Path(frame.filename).resolve()) == own]
+
+
+def _blame(path: Path, error: BaseException, what: str) -> InputError:
+    lines = _lines(path, error)
+    where = f"{path}, line {lines[-1]}" if lines else str(path)
+    said = " ".join(str(error).split())
+    return InputError(f"{where}, while running {what}: {type(error).__name__}{': ' * bool(said)}{said}")
