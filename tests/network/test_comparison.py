@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 import thalweg as tw
 from thalweg.errors import InputError
@@ -42,10 +44,18 @@ def test_layers_are_paired_by_name_and_kind():
 
 def test_tables_json_and_figure(tmp_path):
     answer = tw.size(FIRST).compare(tw.size(SECOND), ("small", "large"))
-    main, layers = answer.tables()
+    main, layers, only = answer.tables()
     assert main.columns == ("", "small", "large", "difference", "ratio")
     assert "it sees" in [row[0] for row in main.rows]
-    assert "3 layers are the same in both." in layers.notes
+    assert layers.notes == [
+        "3 layers are the same in both.",
+        "1 layer as costly in both, seeing more or less: the last 10x10 and 18x18.",
+    ]
+    assert [row[:2] for row in layers.rows] == [("conv3-128", "small"), ("", "large")]
+    assert (only.title, [row[0] for row in only.rows]) == ("Only in large", ["conv5-128"])
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(answer)
+    assert "…" not in console.export_text()
     found = json.loads(answer.to_json())
     assert list(found) == ["first", "second", "difference", "ratio", "layers"]
     assert list(found["first"]["totals"]) == list(QUANTITIES)
@@ -92,4 +102,5 @@ def test_every_layer_is_paired_once_and_in_order(one, other):
         assert [pair[side] for pair in answer.layers if pair[side]] == [each for each in size.layers if is_shown(each)]
     same = sizes[0].compare(sizes[0])
     assert all(value == 0 for value in same.difference.values())
+    assert len(same.tables()) == 2
     assert not same.tables()[1].rows

@@ -49,7 +49,8 @@ def test_json_has_the_documented_keys(tmp_path):
 def test_the_figure_stacks_up_to_the_peak():
     answer = tw.size(SPEC).memory(batch=8)
     figure = answer.figure()
-    stacks = [sum(bar.x[number] for bar in figure.data) * 2**30 for number in range(3)]
+    assert figure.layout.xaxis.title.text == "MiB"
+    stacks = [sum(bar.x[number] for bar in figure.data) * 2**20 for number in range(3)]
     assert max(stacks) == pytest.approx(answer.training_bytes)
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
 from thalweg.network.byte_sizes import written_bytes
-from thalweg.network.grouping import is_shown
+from thalweg.network.grouping import grouped, is_shown
 from thalweg.network.layer_size import LayerSize
 from thalweg.network.memory import Memory
 from thalweg.network.size_table import joined
@@ -53,7 +53,7 @@ class Side:
         totals: the numbers in `QUANTITIES`, by their keys.
         complete: whether every operation is known.
         memory: what it needs to be trained and used.
-        last: the last layer with positions whose units do not see everything; None where there is none.
+        last: the last layer whose units do not see everything, the last local one; None where there is none.
         seen: what the unit in its middle sees, along every axis.
     """
 
@@ -111,7 +111,7 @@ class Comparison(Result):
             ratio = self.ratio[key]
             rows.append((words, f"{one:,}", f"{other:,}", f"{other - one:+,}", "" if ratio is None else f"{ratio:.4g}"))
         for words, cells in (
-            ("last layer that does not see all", [side.last.name if side.last else "" for side in self._sides()]),
+            ("last local layer", [side.last.name if side.last else "" for side in self._sides()]),
             ("it sees", [_times(side.last.receptive_field) if side.last else "" for side in self._sides()]),
             ("its stride", [_times(side.last.stride) if side.last else "" for side in self._sides()]),
             ("its middle unit sees", [_intervals(side.seen) for side in self._sides()]),
@@ -121,22 +121,29 @@ class Comparison(Result):
         return Table("Two networks side by side", columns, rows, self._notes())
 
     def tables(self) -> list[Table]:
-        """That, and the layers that differ."""
+        """That, the layers that differ, one line for each network, and those that only one has."""
+        found = [self.table()]
+        pairs = [(one, other) for one, other in self.layers if one is not None and other is not None]
+        differing = [(one, other) for one, other in pairs if _costs(one) != _costs(other)]
+        moved = [(one, other) for one, other in pairs if _costs(one) == _costs(other) and _sees(one) != _sees(other)]
+        same = len(pairs) - len(differing) - len(moved)
+        first, second = self._names()
         rows: list[tuple[Cell, ...]] = []
-        same = 0
-        for one, other in self.layers:
-            if one is not None and other is not None and _costs(one) == _costs(other):
-                same += 1
-                continue
-            shown = one or other
-            assert shown is not None
-            renamed = one is not None and other is not None and one.name != other.name
-            name = f"{shown.name} / {other.name}" if renamed and other is not None else shown.name
-            rows.append((name, *_cells(one), *_cells(other)))
-        first, second = "1", "2"
-        columns = ("layer", *(f"{what} {number}" for number in (first, second) for what in _COLUMNS))
-        note = f"{counted(same, 'layer')} {'is' if same == 1 else 'are'} the same in both."
-        return [self.table(), Table("Layers that differ", columns, rows, (note,))]
+        for one, other in differing[:_MOST_PAIRS]:
+            rows.append((one.name, first, *_cells(one)))
+            rows.append(("" if one.name == other.name else other.name, second, *_cells(other)))
+        notes = [f"{counted(same, 'layer')} {'is' if same == 1 else 'are'} the same in both."]
+        if moved:
+            (one, other), words = moved[-1], counted(len(moved), "layer")
+            notes.append(f"{words} as costly in both, seeing more or less: the last {_sees(one)} and {_sees(other)}.")
+        if len(differing) > _MOST_PAIRS:
+            notes.append(f"{len(differing) - _MOST_PAIRS:,} more differ; JSON has them all.")
+        found.append(Table("Layers that differ", ("layer", "in", *_COLUMNS), rows, notes))
+        for side, name in enumerate((first, second)):
+            alone = [each for pair in self.layers if pair[1 - side] is None and (each := pair[side]) is not None]
+            if alone:
+                found.append(_only(alone, name))
+        return found
 
     def _sides(self) -> tuple[Side, Side]:
         return self.first, self.second
@@ -194,6 +201,19 @@ class Comparison(Result):
 
 
 _COLUMNS = ("units", "parameters", "MACs", "sees")
+_MOST_PAIRS = 40
+
+
+def _only(layers: Sequence[LayerSize], name: str) -> Table:
+    """The layers that one network has and the other has not, by module and repeated ones once."""
+    rows: list[tuple[Cell, ...]] = []
+    for row in grouped(layers):
+        members = [layers[place] for place in row.places]
+        parameters, macs = (sum(getattr(each, what) or 0 for each in members) for what in ("parameters", "macs"))
+        first, last = (_sees(layers[place]) for place in (row.everywhere[0], row.everywhere[-1]))
+        seen = "" if not row.leaf else first if first == last else f"{first}..{last}"
+        rows.append(("  " * row.depth + row.label, joined(members[-1].output), parameters, macs, seen))
+    return Table(f"Only in {name}", ("layer", *_COLUMNS), rows)
 
 
 def compare(first: Size, second: Size, names: Sequence[str] = ("1", "2")) -> Comparison:
@@ -277,13 +297,15 @@ def _matched(first: Any, second: Any, key: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _costs(layer: LayerSize) -> tuple[Any, ...]:
-    return (layer.kind, layer.output, layer.parameters, layer.connections, layer.macs, layer.receptive_field)
+    return (layer.kind, layer.output, layer.parameters, layer.connections, layer.macs)
 
 
-def _cells(layer: LayerSize | None) -> tuple[Cell, ...]:
-    if layer is None:
-        return ("", None, None, "")
-    return (joined(layer.output), layer.parameters, layer.macs, _times(layer.receptive_field))
+def _sees(layer: LayerSize) -> str:
+    return "all" if layer.stride and not any(layer.stride) else _times(layer.receptive_field)
+
+
+def _cells(layer: LayerSize) -> tuple[Cell, ...]:
+    return (joined(layer.output), layer.parameters, layer.macs, _sees(layer))
 
 
 def _times(values: Sequence[int | None] | None) -> str:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from thalweg.errors import InputError, ThalwegError
-from thalweg.network.byte_sizes import written_bytes
+from thalweg.network.byte_sizes import UNITS, written_bytes
 from thalweg.network.estimate import estimated_inference, estimated_step
 from thalweg.network.graph import Graph, Kind
 from thalweg.network.training_step import MAX_BATCH, PHASES, Moment, Setup, TrainingStep
@@ -179,18 +179,19 @@ class Memory(Result):
             "gradients": [each.gradients for each in self.moments],
             "activations and working space": [each.others for each in self.moments],
         }
+        unit, factor = _axis_unit(self.training_bytes)
         figure = go.Figure()
         for what, values in stacks.items():
             texts = [written_bytes(value) if value else "" for value in values]
             figure.add_trace(
                 go.Bar(
-                    x=[value / 2**30 for value in values], y=phases, orientation="h", name=what, text=texts,
+                    x=[value / factor for value in values], y=phases, orientation="h", name=what, text=texts,
                     textposition="inside", insidetextanchor="middle", textangle=0, constraintext="inside",
                     marker_color=_COLOURS[what], hovertemplate="%{text}",
                 )
             )  # fmt: skip
         return figure.update_layout(
-            barmode="stack", template="plotly_white", height=320, title=self.table().title, xaxis_title="GiB",
+            barmode="stack", template="plotly_white", height=320, title=self.table().title, xaxis_title=unit,
             yaxis={"autorange": "reversed"}, legend={"orientation": "h", "y": -0.3, "traceorder": "normal"},
         )  # fmt: skip
 
@@ -254,20 +255,27 @@ class LargestBatch(Result):
         import plotly.graph_objects as go
 
         needed = [self.training_bytes, self.inference_bytes]
+        unit, factor = _axis_unit(self.memory)
         texts = [
             f"batch {'any' if batch is None else f'{max(1, batch):,}'}: {written_bytes(count)}"
             for batch, count in zip((self.training, self.inference), needed, strict=True)
         ]
         bars = go.Bar(
-            x=[count / 2**30 for count in needed], y=["training", "inference"], orientation="h", text=texts,
+            x=[count / factor for count in needed], y=["training", "inference"], orientation="h", text=texts,
             textposition="auto", marker_color=["#d1495b" if count > self.memory else "#30638e" for count in needed],
         )  # fmt: skip
         figure = go.Figure([bars])
-        figure.add_vline(x=self.memory / 2**30, line_dash="dash", annotation_text=written_bytes(self.memory))
+        figure.add_vline(x=self.memory / factor, line_dash="dash", annotation_text=written_bytes(self.memory))
         return figure.update_layout(
-            template="plotly_white", height=260, title=self.table().title, xaxis_title="GiB",
+            template="plotly_white", height=260, title=self.table().title, xaxis_title=unit,
             yaxis={"autorange": "reversed"},
         )  # fmt: skip
+
+
+def _axis_unit(count: int) -> tuple[str, int]:
+    """The unit in which an axis up to so many bytes is marked, and its bytes."""
+    unit = written_bytes(max(count, 1024)).split()[1]
+    return unit, UNITS[unit]
 
 
 def _how(answer: Memory | LargestBatch) -> str:
