@@ -17,6 +17,7 @@ import contextlib
 import copy
 import fnmatch
 import functools
+import logging
 import sys
 import warnings
 import weakref
@@ -120,8 +121,7 @@ class Rehearsal:
         from torch._subclasses.fake_tensor import FakeTensorMode
 
         ledger = _ledger_class()()
-        with warnings.catch_warnings(), FakeTensorMode(allow_non_fake_inputs=True):
-            warnings.simplefilter("ignore")
+        with _silence(), FakeTensorMode(allow_non_fake_inputs=True):
             module = _without_data(self._module, _device(setup), setup.precision)
             with ledger:
                 yield module, ledger
@@ -130,6 +130,19 @@ class Rehearsal:
         dtype = _torch_type(setup.precision.weights_in)
         made = (each.to(_device(setup)) for each in self._inputs(setup.batch))
         return tuple(each.to(dtype) if each.is_floating_point() else each for each in made)
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Without what PyTorch logs and warns of: where a run fails, we say so."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.disabled = before
 
 
 def _device(setup: Setup) -> str:

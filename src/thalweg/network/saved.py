@@ -1,11 +1,11 @@
 """What a framework keeps of every operation until its backward pass, by rule.
 
 The rules are those of PyTorch's derivatives, which other frameworks share in the main: products keep both factors,
-convolutions and fully connected layers their inputs, activations their outputs (those that cannot be undone from the
-output, such as GELU, their inputs), normalisation its inputs and statistics, maximum pooling its inputs and where the
-maxima stand, attention its queries, keys, values and outputs and one logarithm for each query (T. Dao et al.,
-"FlashAttention", 2022), dropout one byte for each unit. Sums, reshapes, padding, concatenation and averages over an
-axis keep nothing. Nothing is kept that no trained weight needs.
+convolutions and fully connected layers their inputs, activations their outputs where the derivative follows from those
+(ReLU, sigmoid, tanh, softmax) and else, or where the name does not tell, their inputs, normalisation its inputs and
+statistics, maximum pooling its inputs and where the maxima stand, attention its queries, keys, values and outputs and
+one logarithm for each query (T. Dao et al., "FlashAttention", 2022), dropout one byte for each unit. Sums, reshapes,
+padding, concatenation and averages over an axis keep nothing. Nothing is kept that no trained weight needs.
 
     >>> from thalweg.network.readers.spec import read_spec
     >>> graph = read_spec("input 8x8x3; conv3-4; relu; maxpool; FC-10")
@@ -26,8 +26,11 @@ VIEWS = frozenset({Kind.FLATTEN, Kind.RESHAPE, Kind.REARRANGE, Kind.CROP})
 
 _KEEP_INPUTS = frozenset({Kind.MATMUL, Kind.MULTIPLY})
 _KEEP_INPUT_FOR_WEIGHTS = frozenset({Kind.CONVOLUTION, Kind.LINEAR})
-_NEEDS_INPUT = re.compile(r"(?<!r)elu|prelu|leaky|relu6|silu|swish|mish|softplus|softsign|hard|logsigmoid")
-"""Activations whose derivative does not follow from their output: `elu` with SELU, CELU and GELU, but not ReLU."""
+_FROM_OUTPUT = re.compile(
+    r"(?<!p)(?<!leaky)(?<!leaky_)(?<!leaky_re_)re_?lu(?!6)"
+    r"|(?<!hard)(?<!hard_)(?<!log)(?<!log_)sigmoid|(?<!hard)(?<!hard_)tanh|softmax|sqrt"
+)
+"""Activations whose derivative follows from their output: ReLU, but not ReLU6, PReLU or leaky ReLU, and others."""
 _OF_POSITIONS = re.compile(r"layer_?norm|rms|(?:^|[._])ln")
 """Normalisations with statistics for each position instead of each channel."""
 _GATES = 4
@@ -79,7 +82,7 @@ def kept(operation: Operation, needing: Set[int]) -> Kept:
         queries = output.size // output.shape[-1] if output.shape else 1
         return Kept((*operation.inputs, output), statistics=queries)
     if kind is Kind.ACTIVATION:
-        return Kept((source,) if _NEEDS_INPUT.search(operation.name.lower()) else (output,))
+        return Kept((output,) if _FROM_OUTPUT.search(operation.name.lower()) else (source,))
     if kind is Kind.DROPOUT:
         return Kept(bytes=output.size)
     if kind is Kind.MAX_POOL:
