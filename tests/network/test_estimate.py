@@ -158,3 +158,29 @@ def test_rules_agree_with_a_rehearsed_run():
         assert rehearsed.gradients == ruled.gradients
         assert rehearsed.saved == ruled.saved + running
         assert ruled.peak == pytest.approx(rehearsed.peak, rel=0.05)
+
+
+def test_a_sum_hands_its_gradient_on_and_gradients_that_meet_are_added():
+    found = step("input 4x4x2; a: conv1-2; conv1-2; add a", optimizer="sgd")
+    one = 4 * 4 * 4 * 2
+    # Input and a are kept all along; backward from the sum: its gradient, which both branches share; then beside it
+    # what the second convolution sends to a, and their sum; then that sum alone, which the first one needs.
+    held = [each.others for each in found.moments if each.phase == BACKWARD]
+    assert held == [3 * one, 5 * one, 2 * one]
+    assert [each.gradients for each in found.moments if each.phase == BACKWARD] == [0, 4 * 6, 4 * 12]
+
+
+def test_views_hold_nothing_of_their_own():
+    plain, flat = (step(f"input 8x8x2; conv3-4; relu; {view}FC-5") for view in ("", "flatten; "))
+    assert flat.saved == plain.saved
+    assert flat.peak == plain.peak
+
+
+def test_the_gradient_of_shared_weights_is_one_array():
+    found = step("input 8x8x4; a: conv3-4; relu; conv3-4 share a")
+    assert max(each.gradients for each in found.moments) == found.gradients
+
+
+def test_copies_of_weights_that_no_gradient_passes_are_not_kept():
+    found = step("input 8x8x4; conv3-4 frozen; relu; FC-2", dtype="mixed")
+    assert found.saved == 2 * 256 + 2 * (2 * 256 + 2)

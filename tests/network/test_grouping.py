@@ -91,6 +91,14 @@ def test_a_long_spec_folds_its_repeats():
     assert "5..241 each" in text
 
 
+def test_a_longer_pattern_goes_before_a_shorter_one():
+    answer = tw.size("input 64x64x16; conv3-16; (conv3-16; relu; conv3-16; relu; maxpool3/1 pad 1) x40; FC-10")
+    labels = [row[0] for row in answer.table().rows]
+    assert labels == [
+        "conv3-16", "conv3-16 ... maxpool3/1 (40 x)", "  conv3-16 (2 x)", "  maxpool3/1", "FC-10", "total",
+    ]  # fmt: skip
+
+
 def test_a_hundred_columns_are_enough():
     console = Console(width=100, record=True, file=io.StringIO())
     console.print(deep_network())

@@ -223,6 +223,7 @@ def test_an_unknown_operation_makes_the_totals_incomplete():
     assert answer.complete is False
     assert answer.unknown == (strange.name,)
     assert answer.to_dict()["layers"][0]["neurons"] is None
+    assert answer.table().rows[0][2:5] == (None, None, None)
     assert answer.to_dict()["layers"][0]["receptive_field"] is None
     assert "Incomplete: not counted, because not known:" in answer.table().to_text()
     with pytest.raises(InputError, match="cannot be followed"):
