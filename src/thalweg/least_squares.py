@@ -23,6 +23,7 @@ from thalweg.quadrature import largest_singular_value
 Vector = NDArray[np.float64]
 
 _LARGEST_L2 = 1e140
+_OF_THE_DATA = ("_entries", "_svd", "_largest_singular_value")  # what is kept once computed, whatever l2
 
 
 class _Factors(NamedTuple):
@@ -128,6 +129,16 @@ class LeastSquares:
         """
         X = self.entries(needed_for)
         return self if X is self.X else LeastSquares(X, self.t, self.l2)
+
+    def with_l2(self, l2: float) -> LeastSquares:
+        """The same data with another weight of the squared norm; nothing is checked or computed again.
+
+        Raises:
+            InputError: l2 is negative or not finite.
+        """
+        other = LeastSquares(self.operator, self.t, l2)
+        other.__dict__.update({name: self.__dict__[name] for name in _OF_THE_DATA if name in self.__dict__})
+        return other
 
     @cached_property
     def _svd(self) -> _Factors:

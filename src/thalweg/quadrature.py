@@ -94,6 +94,19 @@ def measure(
     return Measure(nodes, weights, steps, exhausted)
 
 
+def shifted(seen: Measure, square: float) -> Measure:
+    """The measure of X with `c I` appended below, `c^2 = square`, seen from a residual that is zero on these rows.
+
+    It is exact for as many steps: what a step leaves is still a polynomial in the nodes, of the same degree.
+    """
+    if not square:
+        return seen
+    nodes = seen.nodes + square
+    share = seen.nodes / nodes
+    rest = float(np.sum(seen.weights * (square / nodes)))
+    return seen._replace(nodes=np.append(0.0, nodes), weights=np.append(rest, seen.weights * share))
+
+
 def largest_singular_value(X: Any) -> float:
     """The largest singular value of X, `(n, d)`, converged to rounding, by bidiagonalisation from a random vector."""
     start = np.random.default_rng(0).standard_normal(X.shape[0])

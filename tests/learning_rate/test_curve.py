@@ -52,6 +52,34 @@ def test_the_surface_with_a_penalty_equals_long_double_recursions(name, relative
     assert float(np.max(np.abs(ours / truth - 1))) <= 1e-11
 
 
+@pytest.mark.parametrize("name", FIVE_DATA_SETS)
+def test_every_penalty_comes_from_the_same_run(name, monkeypatch):
+    """The surface over (l2, rate, step) from one run, against long double; l2 in units of the largest eigenvalue."""
+    X, t = least_squares_data(name)
+    curve = tw.rates(tw.LeastSquares(X, t), 100)
+    unit = float(np.linalg.norm(X, 2)) ** 2 / len(t)
+    monkeypatch.setattr(tw.LeastSquares, "residual", None)  # no run begins any more
+    for relative_l2 in (1e-10, 1e-3, 0.1, 10.0):
+        l2 = relative_l2 * unit
+        other = curve.with_l2(l2)
+        assert other.stability_rate == pytest.approx(1 / (unit + l2), rel=1e-12)
+        grid = np.array([0.03, 0.5, 0.97, 1.1, 2.2]) * other.stability_rate
+        truth = long_double_losses(X, t, grid, 100, l2)
+        assert float(np.max(np.abs(other.loss(grid, np.arange(101)) / truth - 1))) <= 1e-11
+
+
+@given(st.integers(0, 2**32 - 1), st.floats(1e-6, 10))
+def test_another_penalty_is_what_a_run_of_its_own_finds(seed, l2):
+    generator = np.random.default_rng(seed)
+    X, t = generator.standard_normal((5, 4)), generator.standard_normal(5)
+    same, own = tw.rates(tw.LeastSquares(X, t), 6).with_l2(l2), tw.rates(tw.LeastSquares(X, t, l2), 6)
+    grid = np.linspace(0, 1.2, 7) * own.stability_rate
+    np.testing.assert_allclose(same.loss(grid, range(7)), own.loss(grid, range(7)), rtol=1e-10)
+    np.testing.assert_allclose(same.norm(grid, range(7)), own.norm(grid, range(7)), rtol=1e-7, atol=1e-12)
+    assert same.best_rate(4) == pytest.approx(own.best_rate(4), rel=1e-6)
+    assert same.momentum().loss(grid[3], 0.5, 6) == pytest.approx(own.momentum().loss(grid[3], 0.5, 6), rel=1e-10)
+
+
 def best_rate_by_svd(X, t, step):
     """The zero of the derivative, by bisection in long double on the exact singular values."""
     U, s, _ = np.linalg.svd(X, full_matrices=False)
@@ -215,6 +243,9 @@ def test_a_direction_too_faint_to_know_is_said_above_the_stability_limit():
         (lambda: tw.rates(tw.LeastSquares([[1.0]], [1.0]), 2.5), "steps must be a whole number, but it is 2.5"),
         (lambda: tw.rates(tw.LeastSquares([[1.0]], [1.0]), True), "steps must be a whole number, but it is True"),
         (lambda: tw.rates(tw.LeastSquares([[1.0]], [1.0]), 10**24), "steps must be at most 10,000"),
+        (lambda: tw.rates(tw.LeastSquares([[1.0]], [1.0])).with_l2(-1.0), "l2 must be a finite number of at least 0"),
+        (lambda: tw.rates(tw.LeastSquares([[1.0]], [1.0], 0.1)).with_l2(1.0), "the same run only where that had none"),
+        (lambda: tw.rates(tw.LeastSquares([[1.0]], [1.0]), start=[2.0]).with_l2(1.0), "and started from zero"),
         (lambda: tw.rates(tw.load("1 2 = 3")), r"got a Dataset; pass tw.LeastSquares\(data.X, data.t\)"),
         (lambda: tw.rates(tw.LeastSquares([[1.0]], [0.0])), "every rate is optimal"),
         (lambda: tw.rates(tw.LeastSquares([[1.0, 1.0]], [2.0]), start=[1.0, 1.0]), "every rate is optimal"),

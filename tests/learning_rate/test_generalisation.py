@@ -90,6 +90,25 @@ def test_the_training_data_as_test_data_give_the_training_loss(problem):
     np.testing.assert_allclose(ours, curve.loss(grid, steps), rtol=1e-8, atol=1e-12 * curve.initial_loss)
 
 
+@settings(max_examples=50)
+@given(problems(), st.floats(0.01, 100), st.floats(0.01, 100))
+def test_scaling_rotating_and_reordering_the_data(problem, target, feature):
+    X, t, (X_test, t_test), _ = problem
+    rotation = feature * np.linalg.qr(np.random.default_rng(0).standard_normal((X.shape[1],) * 2))[0]
+    generator = np.random.default_rng(1)
+    order, test_order = generator.permutation(len(t)), generator.permutation(len(t_test))
+    plain = tw.rates(tw.LeastSquares(X, t), 8)
+    turned = tw.rates(tw.LeastSquares((X @ rotation)[order], target * t[order]), 8)
+    grid, steps = np.linspace(0, 1.2, 7) * plain.stability_rate, [0, 1, 4, 8]
+    losses = plain.generalisation(X_test, t_test).loss(grid, steps)
+    same = turned.generalisation((X_test @ rotation)[test_order], target * t_test[test_order])
+    np.testing.assert_allclose(
+        same.loss(grid / feature**2, steps) / target**2, losses, rtol=1e-8, atol=1e-11 * losses.max()
+    )
+    norms = plain.norm(grid, steps)
+    np.testing.assert_allclose(turned.norm(grid / feature**2, steps) * feature / target, norms, atol=1e-8 * norms.max())
+
+
 def test_divergence_has_finite_logarithms_and_an_exhausted_run_answers_for_any_step():
     curve = tw.rates(tw.LeastSquares([[2.0, 0.0], [0.0, 1.0]], [1.0, 1.0]), 50)
     surface = curve.generalisation([[1.0, 1.0]], [0.0])

@@ -29,7 +29,7 @@ from thalweg.learning_rate.spectrum import Spectrum, spectrum_of
 from thalweg.learning_rate.surface import PowerSums, best_rates, power_sums, scalar
 from thalweg.least_squares import LeastSquares
 from thalweg.operators import DOUBLE
-from thalweg.quadrature import Measure, measure
+from thalweg.quadrature import Measure, measure, shifted
 from thalweg.report import Result, Table, counted
 
 if TYPE_CHECKING:
@@ -261,6 +261,22 @@ class Rates(Result):
     def _best(self) -> dict[int, float]:
         """The best rates found so far, by step."""
         return {}
+
+    def with_l2(self, l2: float) -> Rates:
+        """The answer for another weight of the squared norm, from the same run.
+
+        Along a direction of X with singular value s, `c I` below X makes `s^2 + c^2` of the node `s^2`; of a residual
+        that is zero on those rows it leaves the share `s^2 / (s^2 + c^2)` there, and the rest where no rate moves it.
+
+        Raises:
+            InputError: l2 is negative or not finite; the run had a penalty already, or did not start from zero.
+        """
+        if self.problem.l2 or self.start.any():
+            raise InputError(
+                "Another l2 comes from the same run only where that had none and started from zero; call rates again."
+            )
+        problem = self.problem.with_l2(l2)
+        return Rates(problem, self.steps, shifted(self.measure, self.n * problem.l2), self.start)
 
     def momentum(self, kind: str = "heavy-ball") -> MomentumRates:
         """The surface over (learning rate, momentum), from the same run: `"heavy-ball"` or `"nesterov"`.
