@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import sparse
 
+from thalweg.operators import checked_operator
 from thalweg.quadrature import largest_singular_value, measure
 
 
@@ -81,6 +82,25 @@ def test_the_largest_singular_value_is_converged(seed, n, d, decades):
     generator = np.random.default_rng(seed)
     X = generator.standard_normal((n, d)) * np.logspace(0, -decades, d)
     assert largest_singular_value(X) == pytest.approx(np.linalg.norm(X, 2), rel=1e-13)
+
+
+def test_noise_of_a_lower_precision_does_not_keep_the_largest_singular_value_from_settling():
+    """An operator whose products are single: their noise goes on to move the largest node, by more than doubles see."""
+    generator = np.random.default_rng(0)
+    X, asked = generator.standard_normal((120, 90)), []
+
+    class Single:
+        shape, dtype = X.shape, np.float32
+
+        def matvec(self, v):
+            asked.append(1)
+            return X @ v * (1 + 1e-7 * generator.standard_normal(120))
+
+        def rmatvec(self, u):
+            return X.T @ u * (1 + 1e-7 * generator.standard_normal(90))
+
+    assert largest_singular_value(checked_operator(Single())) == pytest.approx(np.linalg.norm(X, 2), rel=1e-5)
+    assert len(asked) < 300
 
 
 def test_the_largest_singular_value_of_a_crowded_spectrum_is_converged():

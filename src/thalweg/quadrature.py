@@ -26,7 +26,6 @@ from thalweg.operators import Operator, as_operator
 
 Vector = NDArray[np.float64]
 
-_EPS = float(np.finfo(np.float64).eps)
 _DENSE = 64  # steps up to which NumPy finds the nodes in half a millisecond; importing SciPy takes longer
 
 
@@ -109,17 +108,18 @@ def shifted(seen: Measure, square: float) -> Measure:
 
 def largest_singular_value(X: Any) -> float:
     """The largest singular value of X, `(n, d)`, converged to rounding, by bidiagonalisation from a random vector."""
-    start = np.random.default_rng(0).standard_normal(X.shape[0])
+    operator = as_operator(X)
+    start = np.random.default_rng(0).standard_normal(operator.shape[0])
     diagonal: list[float] = []
     below: list[float] = []
     node, settled = 0.0, 0
-    for step in bidiagonalise(X, start, 0.0):
+    for step in bidiagonalise(operator, start, 0.0):
         diagonal.append(step.diagonal)
         below.append(step.below)
         if len(diagonal) % 8 == 0:
             previous, node = node, _largest_node(diagonal, below)
             # The largest node only ever grows: three checks without growth beyond rounding mean that it has arrived.
-            settled = settled + 1 if node <= previous * (1 + 4 * _EPS) else 0
+            settled = settled + 1 if node <= previous * (1 + 4 * operator.epsilon) else 0
             if settled == 3:
                 break
     return float(np.sqrt(_largest_node(diagonal, below)))
@@ -195,4 +195,9 @@ def _quadrature(diagonal: Sequence[float], below: Sequence[float], total: float)
 
 def _largest_node(diagonal: Sequence[float], below: Sequence[float]) -> float:
     main, beside = _tridiagonal(diagonal, below)
-    return float(np.linalg.eigvalsh(np.diag(main) + np.diag(beside, -1))[-1])
+    if len(main) <= _DENSE:
+        return float(np.linalg.eigvalsh(np.diag(main) + np.diag(beside, -1))[-1])
+    from scipy.linalg import eigvalsh_tridiagonal
+
+    last = len(main) - 1
+    return float(eigvalsh_tridiagonal(main, beside, select="i", select_range=(last, last), check_finite=False)[0])

@@ -51,7 +51,9 @@ def test_each_block_is_read_once_a_step():
     assert sorted(read) == sorted(2 * (7 + 1) * [0, 1, 2])
 
 
-@pytest.mark.parametrize("chunks", [((100, 0, 200), (40,)), ((10,) * 30, (20, 20)), ((300,), (1,) * 40)])
+@pytest.mark.parametrize(
+    "chunks", [((100, 0, 200), (40,)), ((10,) * 30, (20, 20)), ((33,) * 8 + (36,), (40,)), ((300,), (1,) * 40)]
+)
 def test_chunks_may_be_of_any_shape(chunks):
     np.testing.assert_allclose(surface(array.from_array(MATRIX).rechunk(chunks)), surface(MATRIX), rtol=1e-12)
 

@@ -9,6 +9,7 @@ from scipy.sparse.linalg import LinearOperator, aslinearoperator
 
 import thalweg as tw
 from thalweg.operators import as_operator, checked_operator
+from thalweg.operators.stored import ByColumns, Dense
 
 # Enough rows for several blocks of every kind, and a last block that is shorter.
 GENERATOR = np.random.default_rng(0)
@@ -113,7 +114,7 @@ def test_rates_and_solutions_are_those_of_the_matrix(X):
     assert tested == pytest.approx(truth.generalisation(matrix, TARGETS).loss(grid[2], 12), rel=1e-11)
 
 
-SMALL = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 4.0]])
+SMALL = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 4.0]]) / 3  # which single precision cannot hold
 
 
 @pytest.mark.parametrize("kind", ["operator", "torch", "jax", "dask"])
@@ -126,6 +127,7 @@ def test_what_needs_entries_fetches_them(kind):
     }[kind]
     t = np.array([1.0, 2.0])
     ours, truth = tw.LeastSquares(make(SMALL), t), tw.LeastSquares(SMALL, t)
+    np.testing.assert_array_equal(ours.entries("a test"), SMALL)
     np.testing.assert_allclose(ours.minimum_norm_solution(), truth.minimum_norm_solution(), rtol=1e-14)
     assert ours.rank == 2
     assert tw.rates(ours, 3).sgd(1).stability_rate == pytest.approx(tw.rates(truth, 3).sgd(1).stability_rate, rel=1e-12)
@@ -135,6 +137,13 @@ def test_what_needs_entries_fetches_them(kind):
         wide, tall = tw.LeastSquares(make(SMALL), t), tw.LeastSquares(make(SMALL.T.copy()), np.ones(3))
         np.testing.assert_array_equal(wide.entries("a test"), SMALL)
         np.testing.assert_array_equal(tall.entries("a test"), SMALL.T)
+
+
+def test_what_is_stored_by_columns_is_read_by_columns(tmp_path):
+    for X in (np.asfortranarray(MATRIX), mapped(tmp_path, MATRIX, "F")):
+        assert isinstance(checked_operator(X), ByColumns)
+    for X in (MATRIX, MATRIX[:, :1], np.ones((3, 1), order="F"), np.ones((1, 3), order="F")):
+        assert isinstance(checked_operator(X), Dense)
 
 
 def test_an_operator_is_not_wrapped_twice():

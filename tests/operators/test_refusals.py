@@ -27,6 +27,16 @@ def test_an_operator_needs_no_type_of_its_own_and_no_dtype():
     assert checked_operator(columns).rmatvec(np.ones(2)).tolist() == [5.0, 7.0, 9.0]
 
 
+def test_an_operator_may_hand_out_the_same_array_each_time():
+    images = np.empty(2), np.empty(3)
+    reuses = Products(lambda v: np.matmul(MATRIX, v, out=images[0]), lambda u: np.matmul(MATRIX.T, u, out=images[1]))
+    ours, truth = tw.rates(tw.LeastSquares(reuses, [1.0, 2.0]), 2), tw.rates(tw.LeastSquares(MATRIX, [1.0, 2.0]), 2)
+    assert ours.best_loss([1, 2]) == pytest.approx(truth.best_loss([1, 2]), rel=1e-12)
+    kept = ours.problem.operator.matvec(np.ones(3))
+    ours.problem.operator.matvec(np.zeros(3))
+    assert kept.tolist() == [6.0, 15.0]
+
+
 @pytest.mark.parametrize(
     ("X", "message"),
     [
