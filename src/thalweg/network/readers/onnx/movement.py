@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thalweg.network.graph import written
+from thalweg.network.graph import Kind, written
 from thalweg.network.readers.onnx.file import MAX_EXTENT, checked
 from thalweg.network.readers.onnx.operations import Call, UnfollowedError, handles
 from thalweg.network.readers.onnx.values import Value
-from thalweg.network.readers.recorder import Array
+from thalweg.network.readers.recorder import Array, Slide
 
 if TYPE_CHECKING:
     from thalweg.network.readers.onnx.file import Numbers
@@ -36,6 +36,7 @@ def _reshape(call: Call) -> Value:
 
 def _filled(call: Call, shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
     """The target with its 0 (as before) and its -1 (what is left) worked out."""
+    target = _of_one(call, shape, target)
     wanted = list(target)
     if not call.node.integer("allowzero", 0):
         for axis, extent in enumerate(wanted):
@@ -49,12 +50,15 @@ def _filled(call: Call, shape: tuple[int, ...], target: tuple[int, ...]) -> tupl
     rest = math.prod(extent for extent in wanted if extent != -1)
     if open_axes and rest and size % rest == 0:
         wanted[open_axes[0]] = size // rest
-    elif (open_axes or rest != size) and call.run.batch and target and target[0] == call.run.batch:
-        # The file was written for a batch of that many examples, and is read with one.
-        return _filled(call, shape, (1, *target[1:]))
     elif open_axes:
         call.fail(f"cannot turn {written(shape)} into {list(target)[:10]}")
     return checked(tuple(wanted), call.name)
+
+
+def _of_one(call: Call, shape: tuple[int, ...], target: tuple[int, ...]) -> tuple[int, ...]:
+    """The target for one example, where the file was written for a batch of several."""
+    whole = len(target) > 0 and len(shape) > 0 and shape[0] == 1 < target[0] == call.run.batch
+    return (1, *target[1:]) if whole else target
 
 
 def _in_shape(call: Call, x: Array, shape: Sequence[int]) -> Value:
@@ -124,8 +128,7 @@ def _cast(call: Call) -> Value:
 @handles("Identity")
 def _alias(call: Call) -> Value:
     value, name = _same(call), call.node.outputs[0] if call.node.outputs else ""
-    numbers = value.numbers() if value.origin and value.array.weights and name else None
-    if numbers is None or not numbers.size or not (numbers == numbers.flat[0]).all():
+    if not (name and value.origin and value.array.weights and value.is_uniform()):
         return value
     # PyTorch writes equal arrays once, also those that are only equal at first, all ones or all zeros.
     return replace(value, array=call.recorder.weight(name, value.shape), origin=name)
@@ -137,9 +140,7 @@ def _alias(call: Call) -> Value:
 @handles("Expand")
 def _expand(call: Call) -> Value:
     x, target = call.array(0), call.integers(1)
-    if target and target[0] == call.run.batch and call.run.batch:
-        target = (1, *target[1:])
-    return Value(call.recorder.expand(x, call.common(x.shape, checked(target, call.name))))
+    return Value(call.recorder.expand(x, call.common(x.shape, checked(_of_one(call, x.shape, target), call.name))))
 
 
 @handles("Tile")
@@ -237,10 +238,22 @@ def _pad(call: Call) -> Value:
     if min(shape, default=1) < 1 < min(x.shape, default=1) + 1:
         call.fail(f"leaves nothing of {written(x.shape)}")
     checked(shape, call.name)
-    if call.node.text("mode", "constant") == "constant":
+    mode = call.node.text("mode", "constant")
+    if mode == "constant":
         return Value(call.recorder.pad(x, low, high, call.name, call.module))
     changed = [axis for axis in range(rank) if low[axis] or high[axis]]
-    return Value(call.recorder.gather([x], shape, changed, call.name, call.module) if changed else x)
+    if not changed:
+        return Value(x)
+    beside = next((axis for axis in (1, *range(rank)) if axis < rank and axis not in changed), None)
+    if x.is_constant or mode == "wrap" or beside is None:
+        return Value(call.recorder.gather([x], shape, changed, call.name, call.module))
+    # Values of the map itself, so that no tap of a window falls on zeros.
+    slide = Slide(
+        (1,) * len(changed), low=tuple(low[axis] for axis in changed), high=tuple(high[axis] for axis in changed)
+    )
+    return Value(
+        call.recorder.slide(Kind.UPSAMPLE, x, changed, slide, channel=beside, name=call.name, module=call.module)
+    )
 
 
 @handles("CenterCropPad")

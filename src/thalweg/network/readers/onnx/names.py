@@ -37,7 +37,7 @@ class Names:
     """
 
     def __init__(self, graph: GraphProto) -> None:
-        scopes = [(node, found) for node in graph.node if (found := _scope(node)) is not None]
+        scopes = [(node, found) for node in graph.node if (found := scope_of(node)) is not None]
         self._holding = {part for _, (path, _) in scopes for part in _parents(path)}
         self._alone = Counter(path for node, (path, _) in scopes if node.op_type not in QUIET)
 
@@ -51,7 +51,7 @@ class Names:
         named = next((each.identity for each in weights if each.identity.endswith(_OF_WEIGHTS)), None)
         if named is not None and len(named) > len(_OF_WEIGHTS):
             return _with_module(named[: -len(_OF_WEIGHTS)])
-        scope = _scope(node)
+        scope = scope_of(node)
         if scope is None:
             name = node.name or node.op_type or "nameless"
             return shortened(name), shortened(name.rpartition("/")[0])
@@ -65,7 +65,7 @@ def _with_module(path: str) -> tuple[str, str]:
     return shortened(path), shortened(path.rpartition(".")[0])
 
 
-def _scope(node: NodeProto) -> tuple[str, str] | None:
+def scope_of(node: NodeProto) -> tuple[str, str] | None:
     """The path of the module that a node stands in, and what it is called there; None where it does not say."""
     for entry in node.metadata_props:
         if entry.key == _SCOPES and len(entry.value) < 10_000:

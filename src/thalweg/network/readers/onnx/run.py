@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,7 @@ from thalweg.network.readers.onnx.inputs import Sources, sources
 from thalweg.network.readers.onnx.names import QUIET, Names
 from thalweg.network.readers.onnx.node import Node
 from thalweg.network.readers.onnx.operations import HANDLERS, Call, UnfollowedError
+from thalweg.network.readers.onnx.parameters import Parameters
 from thalweg.network.readers.onnx.values import Value
 from thalweg.network.readers.recorder import Recorder
 
@@ -45,7 +47,6 @@ OLDEST = 7
 _LEARNED = frozenset({1, 10, 11, 16, 14, 15, 17, 18, 19, 20, 23})  # TensorProto's types: real and complex numbers
 _COARSE = frozenset({2, 3, 21, 22, 25, 26})  # whole numbers of 8 bits or less, as weights are quantised to
 _GRAPH, _GRAPHS = 5, 10  # AttributeProto's types
-_KIND = "pkg.torch.export.graph_signature.InputSpec.kind"
 _GENERATED = re.compile(r"val_\d+")
 
 
@@ -120,7 +121,7 @@ class Run:
         self._functions = {(each.domain, each.name, each.overload): each for each in model.functions}
         self._names = Names(model.graph)
         self._declared = _declared(model.graph, inputs.names) if inputs.as_declared else {}
-        self._buffers = _buffers(model.graph)
+        self._parameters = Parameters(model.graph)
         self._repeated = 0
 
     def whole(self) -> None:
@@ -200,7 +201,7 @@ class Run:
         """A tensor of the file: a weight, if it is an array of numbers that may have been learned."""
         shape, kind = extents_of(tensor), tensor.data_type
         learned = (kind in _LEARNED and len(shape) > 0) or (kind in _COARSE and len(shape) > 1)
-        if learned and not plain and name not in self._buffers:
+        if learned and not plain and name not in self._parameters.not_learned:
             array = self.recorder.weight(name, shape)
         else:
             array = self.recorder.constant(shape)
@@ -233,7 +234,7 @@ class Run:
         opsets: Mapping[str, int],
     ) -> None:
         node = Node(proto, attributes)
-        inputs = tuple(self._found(name, scope) if name else None for name in node.inputs)
+        inputs = tuple(self._own(self._found(name, scope), proto) if name else None for name in node.inputs)
         used = [weight for value in inputs if value is not None for weight in value.array.weights]
         name, module = self._names.of(proto, used)
         call = Call(node, inputs, self.recorder, opsets.get(node.domain, OLDEST), name, module, self, scope)
@@ -247,6 +248,13 @@ class Run:
                 if value is None:  # nobody knows it; who uses it will be unknown
                     value = Value(self.recorder.constant(()), lost=True)
                 scope.name(output, self._as_declared(call, output, value) if scope is self.scope else value)
+
+    def _own(self, value: Value, node: NodeProto) -> Value:
+        """A tensor under the name of the node's own parameter, where the two were only written once."""
+        name = self._parameters.own_name(node, value.origin) if value.origin and value.array.weights else None
+        if name is None or not value.is_uniform():
+            return value
+        return replace(value, array=self.recorder.weight(name, value.shape), origin=name)
 
     def _made(self, call: Call, opsets: Mapping[str, int]) -> Sequence[Value | None]:
         node = call.node
@@ -372,13 +380,4 @@ def _declared(graph: GraphProto, names: Mapping[str, int]) -> dict[str, tuple[in
     return {
         name: tuple(n if n is not None and 0 <= n <= MAX_EXTENT else None for n in shape)
         for name, shape in found.items()
-    }
-
-
-def _buffers(graph: GraphProto) -> set[str]:
-    """The tensors of which PyTorch says that they are no parameters."""
-    return {
-        info.name
-        for info in graph.value_info
-        if any(entry.key == _KIND and entry.value == "BUFFER" for entry in info.metadata_props)
     }

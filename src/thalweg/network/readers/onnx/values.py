@@ -42,3 +42,8 @@ class Value:
         if callable(self.known):
             self.known = self.known()
         return self.known
+
+    def is_uniform(self) -> bool:
+        """Whether all its numbers are known to be the same."""
+        numbers = self.numbers()
+        return numbers is not None and numbers.size > 0 and bool((numbers == numbers.flat[0]).all())
