@@ -66,7 +66,13 @@ def _without_values(tensor: torch.Tensor) -> torch.Tensor:
             lazy: torch.Tensor = type(tensor)(device=_META, dtype=tensor.dtype)
         return lazy
     if isinstance(tensor, torch.nn.Parameter):
-        return torch.nn.Parameter(torch.empty_like(tensor.detach(), device=_META), requires_grad=tensor.requires_grad)
+        return torch.nn.Parameter(_alike(tensor.detach()), requires_grad=tensor.requires_grad)
     if not tensor.is_floating_point() and tensor.device.type == "cpu" and tensor.numel() <= MOST_VALUES:
         return tensor.detach().clone()  # indices and the like, which may decide where values come from
-    return torch.empty_like(tensor.detach(), device=_META)
+    return _alike(tensor.detach())
+
+
+def _alike(tensor: torch.Tensor) -> torch.Tensor:
+    if type(tensor) is torch.Tensor and tensor.is_contiguous():  # the short way
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device=_META)
+    return torch.empty_like(tensor, device=_META)

@@ -9,6 +9,7 @@ masks and position ids made on the way can be asked for.
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -110,6 +111,11 @@ class Run(TorchDispatchMode):
         self._choices: dict[str, None] = {}
         self._broken_off = ""
         self._aliases: dict[str, list[str]] = {}
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        """Leave PyTorch's compiler out: only to switch it off here would import all of it."""
+        return False
 
     # What goes in.
 
@@ -261,6 +267,11 @@ class Run(TorchDispatchMode):
             mark = marks[0][1]
             if mark is not None and mark.value is not None:
                 return mark.value
+        if not marks and operation in _FEW and _is_small(args):  # quicker to make than to ask how it would be
+            value = func(*args, **{**kwargs, "device": None})
+            made = torch.empty(value.shape, dtype=value.dtype, device=_META)
+            setattr(made, _MARK, _Traced(self.recorder.constant(tuple(value.shape)), value))
+            return made
         result = self._made(func, operation, args, kwargs)
         outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
         weights = {each.identity: each for _, mark in marks if mark is not None for each in mark.array.weights}
@@ -346,7 +357,8 @@ class Run(TorchDispatchMode):
     def _made(self, func: Any, operation: str, args: Any, kwargs: Any) -> Any:
         """What PyTorch makes of it; quick where that is plain to see, as its own way there takes a millisecond."""
         quick = QUICK.get(operation)
-        if quick is not None and isinstance(args[0], torch.Tensor) and args[0].is_meta:
+        first = args[0][0] if args and type(args[0]) in (list, tuple) and args[0] else args[0] if args else None
+        if quick is not None and isinstance(first, torch.Tensor) and first.is_meta:
             made = quick(args, kwargs)
             if made is not None:
                 return made
@@ -568,6 +580,9 @@ _LAYERS = frozenset({"linear", "conv1d", "conv2d", "conv3d"})
 _VALUES = frozenset({"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"})
 """Operations that ask for the value of a tensor."""
 
+_FEW = frozenset({"arange", "zeros", "ones", "full", "scalar_tensor"})
+"""Operations that make constants from nothing."""
+
 _RANDOM = frozenset({"rand", "randn", "randint", "randperm", "bernoulli", "rand_like", "randn_like", "empty"})
 
 _BLANK = frozenset(
@@ -582,6 +597,12 @@ def _wanted_device(args: Any, kwargs: Any) -> str:
     """The kind of device that something is moved to, where it is."""
     found = next((each for each in (*args, *kwargs.values()) if isinstance(each, torch.device)), None)
     return "" if found is None else str(found.type)
+
+
+def _is_small(args: Any) -> bool:
+    """Whether what is made from these numbers and extents has few elements."""
+    extents = [math.prod(each) if type(each) in (list, tuple) else each for each in args]
+    return all(isinstance(each, int | float) and 0 <= each <= MOST_VALUES for each in extents)
 
 
 def _on_meta(kwargs: dict[str, Any]) -> dict[str, Any]:
