@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from thalweg.network.graph import Graph, Kind, Operation, Tensor, Window
+from thalweg.network.graph import Border, Graph, Kind, Operation, Tensor, Window
 
 POOLS = frozenset({Kind.MAX_POOL, Kind.AVERAGE_POOL, Kind.GLOBAL_POOL})
 NEURONS = POOLS | {Kind.CONVOLUTION, Kind.LINEAR, Kind.EMBEDDING, Kind.RECURRENT}
@@ -77,8 +77,8 @@ def _count(operation: Operation, margins: dict[int, _Margin], seen: set[str]) ->
             trainable += weight.size if weight.trainable else 0
     source, output = operation.input, operation.output
     margin = margins.get(source.id, ((0, 0),) * len(source.extents))
-    if operation.kind in (Kind.PAD, Kind.CROP) and operation.window is not None:
-        window = operation.window
+    window = operation.window
+    if operation.kind in (Kind.PAD, Kind.CROP) and window is not None and window.border is Border.ZEROS:
         margins[output.id] = tuple(
             (max(0, before + low), max(0, after + high))
             for (before, after), low, high in zip(margin, window.low, window.high, strict=True)

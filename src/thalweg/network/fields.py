@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-from thalweg.network.graph import Tensor, Window
+from thalweg.network.graph import Border, Tensor, Window
 from thalweg.network.intervals import Ends, Intervals, TooIrregularError
 
 MAX_TERMS = 16
@@ -84,7 +84,9 @@ def windowed(term: tuple[Intervals, ...], window: Window, units: tuple[int, ...]
             each[axis] for each in (window.kernel, window.stride, window.dilation, window.low)
         )
         key = (id(interval), kernel, stride, dilation, low, units[axis])
-        if key not in known:
+        if key not in known and window.border is not Border.ZEROS:
+            known[key] = interval.padded(low, units[axis], window.border)
+        elif key not in known:
             slide = interval.transposed if window.transposed else interval.windowed
             known[key] = slide(kernel, stride, dilation, low, units[axis])
         result.append(known[key])

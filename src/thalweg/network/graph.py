@@ -61,6 +61,15 @@ class Kind(StrEnum):
     """What a reader could not name; it makes every total incomplete."""
 
 
+class Border(StrEnum):
+    """What stands in the padding of a map."""
+
+    ZEROS = "zeros"
+    MIRRORED = "mirrored"
+    REPEATED = "repeated"
+    WRAPPED = "wrapped"
+
+
 WINDOWED = frozenset(
     {Kind.CONVOLUTION, Kind.MAX_POOL, Kind.AVERAGE_POOL, Kind.UPSAMPLE, Kind.CROP, Kind.PAD, Kind.REARRANGE},
 )
@@ -140,6 +149,8 @@ class Window:
         transposed: whether this is the transpose of such a window.
         output_padding: positions added after the last one, for transposed windows.
         ceil: whether a last window that hangs over the end still counts, as in pooling layers.
+        border: what stands in the padding, for windows of one tap: zeros, or positions of the map itself, mirrored at
+            its ends, the outermost repeated, or those of the other end.
     """
 
     kernel: tuple[int, ...]
@@ -150,6 +161,7 @@ class Window:
     transposed: bool = False
     output_padding: tuple[int, ...] = ()
     ceil: bool = False
+    border: Border = Border.ZEROS
 
     def __post_init__(self) -> None:
         if not self.output_padding:

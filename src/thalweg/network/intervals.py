@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from thalweg.network.graph import Border
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -62,6 +64,10 @@ class Periodic:
             lo is not None and hi is not None and lo <= 0 and hi >= extent - 1
             for lo, hi in zip(self.lo, self.hi, strict=True)
         )
+
+    def padded(self, low: int, units: int, border: Border) -> Periodic:
+        """The intervals once `low` units stand before the first: where there is no border, the same ones moved."""
+        return self.windowed(1, 1, 1, low, units)
 
     def windowed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Periodic:
         """The intervals behind a window; `units`, their number, plays no part: there is no border."""
@@ -195,6 +201,18 @@ class Listed:
         stuffed = Listed(np.full(length, _NEVER), np.full(length, -_NEVER))
         stuffed.lo[::stride], stuffed.hi[::stride] = self.lo, self.hi
         return stuffed.windowed(kernel, 1, dilation, dilation * (kernel - 1) - low, units)
+
+    def padded(self, low: int, units: int, border: Border) -> Listed:
+        """The intervals of `units` units, `low` of them before the first, which are those of units that exist."""
+        import numpy as np
+
+        last, places = len(self.lo) - 1, np.arange(units, dtype=np.int64) - low
+        if border is Border.WRAPPED:
+            places %= last + 1
+        elif border is Border.MIRRORED and last:
+            places = last - np.abs(last - places % (2 * last))
+        places = np.clip(places, 0, last)
+        return Listed(self.lo[places], self.hi[places])
 
     def spread(self, units: int) -> Listed:
         """Unit 0 repeated."""

@@ -30,7 +30,7 @@ from dataclasses import dataclass, replace
 
 from thalweg.errors import InputError
 from thalweg.network.counts import taps_inside
-from thalweg.network.graph import Graph, Kind, Operation, Tensor, Weight, Window, Work, written
+from thalweg.network.graph import Border, Graph, Kind, Operation, Tensor, Weight, Window, Work, written
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.axes import LOST, Atom, Axes, Axis
 
@@ -73,6 +73,7 @@ class Slide:
     transposed: bool = False
     output_padding: Shape = ()
     ceil: bool = False
+    border: Border = Border.ZEROS
 
     def __post_init__(self) -> None:
         axes = len(self.kernel)
@@ -98,6 +99,7 @@ class Slide:
             self.transposed,
             over(self.output_padding, 0),
             self.ceil,
+            self.border,
         )
 
 
@@ -217,20 +219,30 @@ class Recorder:
         window = Slide((1,), (step,), (1,), (-start,), (high,))
         return self._moved(Kind.CROP, x, axis, whole, window, shape, name, module)
 
-    def pad(self, x: Array, low: Sequence[int], high: Sequence[int], name: str = "pad", module: str = "") -> Array:
-        """Values put before and after each axis, or with negative numbers taken away."""
+    def pad(
+        self,
+        x: Array,
+        low: Sequence[int],
+        high: Sequence[int],
+        name: str = "pad",
+        module: str = "",
+        border: Border = Border.ZEROS,
+    ) -> Array:
+        """Values put before and after each axis, or with negative numbers taken away; `border` says which values."""
         for axis, (before, after) in enumerate(zip(low, high, strict=True)):
             if not (before or after):
                 continue
             extent = x.shape[axis]
             shape = (*x.shape[:axis], extent + before + after, *x.shape[axis + 1 :])
             whole = None if x.is_constant else self._whole_axis(x, axis)
-            if x.is_constant or not ax.has_positions(x.axes[axis]):
+            if whole is None and not x.is_constant and extent == 1:
+                whole = self._single_positions(x).get(axis)
+            if x.is_constant or (whole is None and not ax.has_positions(x.axes[axis])):
                 x = replace(x, shape=shape, axes=_with(x.axes, axis, ax.features(shape[axis])))
             elif whole is None:
                 x = self.gather([x], shape, lost=(axis,), name=name, module=module)
             else:
-                slide = Slide((1,), (1,), (1,), (before,), (after,))
+                slide = Slide((1,), (1,), (1,), (before,), (after,), border=border)
                 x = self._moved(Kind.PAD, x, axis, whole, slide, shape, name, module)
         return x
 
@@ -753,6 +765,13 @@ class Recorder:
         if len(atoms) != 1 or atoms[0].axis is None or atoms[0].axis == LOST:
             return None
         return atoms[0].axis if ax.grid(x.axes, self._axes)[atoms[0].axis] == atoms[0].extent else None
+
+    def _single_positions(self, x: Array) -> dict[int, int]:
+        """Axes with one position only, and which spatial axes they are, where there is no doubt."""
+        grid = ax.grid(x.axes, self._axes)
+        free = [place for place, extent in enumerate(grid) if extent == 1]
+        single = [axis for axis, extent in enumerate(x.shape) if extent == 1 and axis != _batch_axis(x.shape)]
+        return dict(zip(single, free, strict=True)) if len(single) == len(free) else {}
 
     def _as_map(
         self, x: Array, over: Sequence[int], channel: int | None, module: str

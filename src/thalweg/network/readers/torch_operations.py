@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from thalweg.network.graph import Kind
+from thalweg.network.graph import Border, Kind
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.recorder import Array, Recorder, Slide
 
@@ -207,37 +207,45 @@ def _stack(call: Call, tensors: Sequence[Array], dim: int = 0) -> Answer:
 
 @rule("constant_pad_nd")
 def _pad_with_constant(call: Call, x: Array, pad: Sequence[int], value: float = 0) -> Answer:
+    low, high = _sides(x, pad)
+    return call.recorder.pad(x, low, high, **call.named())
+
+
+def _sides(x: Array, pad: Sequence[int]) -> tuple[list[int], list[int]]:
+    """What stands before and after every axis, from PyTorch's list, which begins with the last axis."""
     low, high = [0] * len(x.shape), [0] * len(x.shape)
     for place, width in enumerate(pad):
         (high if place % 2 else low)[-1 - place // 2] = width
-    return call.recorder.pad(x, low, high, **call.named())
+    return low, high
 
 
 @rule("pad")
 def _pad(call: Call, x: Array, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Answer:
-    if mode == "constant":
-        return _pad_with_constant(call, x, pad)
-    return _pad_with_own(call, x, pad) if mode in ("reflect", "replicate") else _wrap(call, x, pad)
+    border = {"reflect": Border.MIRRORED, "replicate": Border.REPEATED, "circular": Border.WRAPPED}.get(mode)
+    return _pad_with_constant(call, x, pad) if border is None else _pad_with_own(call, x, pad, border)
 
 
 @rule(*(f"{mode}_pad{axes}d" for mode in ("reflection", "replication") for axes in (1, 2, 3)))
-def _pad_with_own(call: Call, x: Array, padding: Sequence[int]) -> Answer:
-    """Padding with values of the map itself, so that no tap of a window falls on zeros."""
-    low = tuple(padding[2 * place] for place in reversed(range(len(padding) // 2)))
-    high = tuple(padding[2 * place + 1] for place in reversed(range(len(padding) // 2)))
-    over = _last(x, len(low))
-    return call.recorder.slide(
-        Kind.UPSAMPLE, x, over, Slide((1,) * len(low), low=low, high=high), channel=over[0] - 1, **call.named()
-    )
+def _pad_by_name(call: Call, x: Array, padding: Sequence[int]) -> Answer:
+    border = Border.MIRRORED if call.operation.startswith("reflection") else Border.REPEATED
+    return _pad_with_own(call, x, padding, border)
 
 
-def _wrap(call: Call, x: Array, pad: Sequence[int]) -> Answer:
-    return call.recorder.gather([x], call.shape, _last(x, len(pad) // 2), **call.named())
+def _pad_with_own(call: Call, x: Array, pad: Sequence[int], border: Border) -> Array:
+    low, high = _sides(x, pad)
+    return call.recorder.pad(x, low, high, border=border, **call.named())
 
 
 @rule("roll")
 def _roll(call: Call, x: Array, shifts: int | Sequence[int], dims: int | Sequence[int] = ()) -> Answer:
-    return _shuffled(call, x, _dims(x, dims))
+    moves = [shifts] if isinstance(shifts, int) else list(shifts)
+    if not dims and dims != 0:  # of all values in a row
+        return call.recorder.gather([x], call.shape, **call.named())
+    low = [0] * len(x.shape)
+    for axis, shift in zip(_dims(x, dims), moves, strict=True):
+        half = x.shape[axis] // 2  # the shorter way round
+        low[axis] = (shift + half) % x.shape[axis] - half
+    return call.recorder.pad(x, low, [-each for each in low], border=Border.WRAPPED, **call.named())
 
 
 @rule("flip", "sort", "cummax", "cummin", "msort", "rot90")

@@ -476,6 +476,8 @@ class Run(TorchDispatchMode):
         else:
             return
         places = [self._whole(x.axes[axis]) for axis in over]
+        if operation in _CHANNELS_FIRST and None in places:  # an axis with one position is not to be told from others
+            raise OtherEntryError(number=0, positions=None, channel=None)
         channels = None if channel < 0 else self._whole(x.axes[channel])
         if operation in _CHANNELS_LAST and channels is None:  # of everything at once: its axes stay untold
             raise OtherEntryError(number=0, positions=None, channel=None)

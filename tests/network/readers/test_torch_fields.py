@@ -1,0 +1,254 @@
+"""What units of PyTorch modules see, against the gradients of real runs: positive weights, float64, random networks.
+
+The networks are built and run by PyTorch; that they depend on an input position is told by a gradient that is not zero.
+Nothing here knows of intervals, windows or the recorder.
+"""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+
+import thalweg as tw  # noqa: E402
+import torch_networks as networks  # noqa: E402
+
+CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+AVERAGE = {1: nn.AvgPool1d, 2: nn.AvgPool2d, 3: nn.AvgPool3d}
+CHANNELS = 2
+
+
+class Crop(nn.Module):
+    """Cuts off or pads every axis."""
+
+    def __init__(self, sides):
+        super().__init__()
+        self.sides = sides
+
+    def forward(self, x):
+        return functional.pad(x, self.sides)
+
+
+class Strided(nn.Module):
+    """Every so many positions, as slices take them."""
+
+    def __init__(self, start, step):
+        super().__init__()
+        self.start, self.step = start, step
+
+    def forward(self, x):
+        return x[:, :, self.start :: self.step]
+
+
+class Rolled(nn.Module):
+    """Positions that leave at one end and come back at the other."""
+
+    def __init__(self, shift, axis):
+        super().__init__()
+        self.shift, self.axis = shift, axis
+
+    def forward(self, x):
+        return torch.roll(x, self.shift, self.axis)
+
+
+class Resize(nn.Module):
+    def __init__(self, factor, mode):
+        super().__init__()
+        self.factor, self.mode = factor, mode
+
+    def forward(self, x):
+        return functional.interpolate(x, scale_factor=self.factor, mode=self.mode)
+
+
+class Branches(nn.Module):
+    """Two ways that meet on what both of them have."""
+
+    def __init__(self, one, other, joined, corner):
+        super().__init__()
+        self.one, self.other, self.joined, self.corner = one, other, joined, corner
+        self.mix = None if joined == "add" else CONV[corner](2 * CHANNELS, CHANNELS, 1)
+
+    def forward(self, x):
+        one, other = self.one(x), self.other(x)
+        for axis in range(2, x.dim()):
+            least = min(one.shape[axis], other.shape[axis])
+            one, other = one.narrow(axis, 0, least), other.narrow(axis, other.shape[axis] - least, least)
+        if self.joined == "add":
+            return one + other
+        return self.mix(torch.cat([one, other], dim=1))
+
+
+def random_layer(rng, axes):
+    def each(low, high):
+        return tuple(rng.randint(low, high) for _ in range(axes))
+
+    kernel = each(1, 4)
+    padding = tuple(rng.randint(0, k // 2) for k in kernel)
+    border = rng.choice(["reflect", "replicate", "circular"])
+    upsampling = ["nearest", {1: "linear", 2: "bilinear", 3: "trilinear"}[axes]]
+    return rng.choice([
+        lambda: CONV[axes](CHANNELS, CHANNELS, kernel, each(1, 3), each(0, 3), each(1, 3)),
+        lambda: CONV[axes](CHANNELS, CHANNELS, 3, 1, "same", each(1, 2), groups=CHANNELS),
+        lambda: CONV[axes](CHANNELS, CHANNELS, kernel, each(1, 2), padding, padding_mode=border),
+        lambda: Rolled(rng.randint(-3, 3), rng.randint(2, axes + 1)),
+        lambda: AVERAGE[axes](kernel, each(1, 3), padding, ceil_mode=rng.random() < 0.5),
+        lambda: TRANSPOSED[axes](CHANNELS, CHANNELS, kernel, 2, each(0, 1), each(0, 1), dilation=each(1, 2)),
+        lambda: Crop([n for _ in range(axes) for n in (rng.randint(-2, 2), rng.randint(-2, 3))]),
+        lambda: Strided(rng.randint(0, 1), rng.randint(1, 3)),
+        lambda: Resize(rng.randint(1, 2), rng.choice(upsampling)),
+        nn.Softplus,
+    ])()  # fmt: skip
+
+
+def runs(module, x, most):
+    try:
+        with torch.no_grad():
+            y = module(x)
+    except RuntimeError:
+        return None
+    return y if min(y.shape) > 0 and max(y.shape[2:]) <= most and y.sum() > 0 else None
+
+
+def extended(rng, layers, x, count, axes, most):
+    for _ in range(count):
+        layer = random_layer(rng, axes).double()
+        positive(layer)
+        if runs(layer, x, most) is not None:
+            layers.append(layer)
+            x = runs(layer, x, most)
+    return x
+
+
+def positive(module):
+    for weight in module.parameters():
+        nn.init.uniform_(weight, 0.5, 1.0)
+
+
+def random_network(seed):
+    rng = random.Random(seed)
+    torch.manual_seed(seed)
+    axes = rng.choice([1, 1, 2, 2, 2, 3])
+    most = {1: 60, 2: 16, 3: 8}[axes]
+    shape = tuple(rng.randint(most // 3, most * 2 // 3) for _ in range(axes))
+    x = torch.rand(1, CHANNELS, *shape, dtype=torch.float64)
+    layers = []
+    y = extended(rng, layers, x, rng.randint(1, 3), axes, most)
+    for _ in range(rng.randint(0, 2)):
+        ways = [[nn.Identity()], [nn.Identity()]]
+        for way in ways:
+            extended(rng, way, y, rng.randint(0, 2), axes, most)
+        both = Branches(*(nn.Sequential(*way) for way in ways), rng.choice(["add", "cat"]), axes).double()
+        positive(both)
+        if runs(both, y, most) is not None:
+            layers.append(both)
+            y = extended(rng, layers, runs(both, y, most), rng.randint(0, 2), axes, most)
+    layers.append(CONV[axes](CHANNELS, 1, 1, bias=False).double())
+    positive(layers[-1])
+    return nn.Sequential(*layers), x
+
+
+def box(gradient):
+    """The first and last position of a gradient that is not zero, along every axis."""
+    seen = gradient[0].abs().sum(0).numpy() > 0
+    if not seen.any():
+        return None
+    return tuple((int(each.min()), int(each.max())) for each in np.nonzero(seen))
+
+
+SEEDS = 480
+MANY = 1_300  # so that all blocks together ask more than 10,000 units
+
+
+@pytest.mark.parametrize("block", range(8))
+def test_units_see_what_their_gradients_say(block):
+    units = 0
+    for seed in range(block, SEEDS, 8):
+        module, x = random_network(seed)
+        answer = tw.size(module, tuple(x.shape[1:]))
+        assert answer.complete
+        last = answer.layers[-1]
+        x.requires_grad_(True)
+        y = module(x)
+        assert tuple(y.shape[1:]) == last.output
+        rng = random.Random(seed)
+        for position in rng.sample(list(np.ndindex(*y.shape[2:])), min(200, y[0, 0].numel())):
+            (gradient,) = torch.autograd.grad(y[(0, 0, *position)], x, retain_graph=True)
+            told = answer.unit(len(answer.layers) - 1, position).clipped
+            assert told == box(gradient), (seed, module, position)
+            units += 1
+    assert units > MANY
+
+
+def test_the_random_networks_hold_what_makes_fields_hard():
+    found = set()
+    for seed in range(SEEDS):
+        module, x = random_network(seed)
+        found.add(x.dim() - 2)
+        found.update(type(each).__name__ for each in module.modules())
+        found.update(each.joined for each in module.modules() if isinstance(each, Branches))
+        found.update("ceil" for each in module.modules() if getattr(each, "ceil_mode", False))
+        found.add("not square" if len(set(x.shape[2:])) > 1 else "square")
+    wanted = {1, 2, 3, "Conv2d", "ConvTranspose1d", "ConvTranspose3d", "AvgPool2d", "Crop", "Strided", "Resize"}
+    assert wanted | {"add", "cat", "ceil", "not square"} <= found
+
+
+def averaging_u_net():
+    """A maximum has a gradient at one place only."""
+    module = networks.UNet(channels=1, classes=1, width=2, depth=3)
+    module.pool = nn.AvgPool2d(2)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("build", "side"),
+    [
+        (averaging_u_net, 64),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.PixelShuffle(2), nn.Conv2d(1, 1, 3, padding=1)), 12),
+        (
+            lambda: nn.Sequential(
+                nn.PixelUnshuffle(2), nn.Conv2d(4, 4, 3, padding=1), nn.PixelShuffle(2), nn.Conv2d(1, 1, 1)
+            ),
+            12,
+        ),
+        (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ChannelShuffle(2), nn.Conv2d(4, 1, 3, 2)), 13),
+    ],
+)
+def test_known_networks(build, side):
+    module = build().double().eval()
+    positive(module)
+    x = torch.rand(1, 1, side, side, dtype=torch.float64, requires_grad=True)
+    y = module(x)
+    answer = tw.size(module, (1, side, side))
+    rng = random.Random(0)
+    for position in rng.sample(list(np.ndindex(*y.shape[2:])), 24):
+        (gradient,) = torch.autograd.grad(y[(0, 0, *position)], x, retain_graph=True)
+        assert answer.unit(len(answer.layers) - 1, position).clipped == box(gradient)
+
+
+def test_windows_of_attention():
+    """Without a shift every token of a window sees the whole window and nothing else."""
+
+    class Windows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed = nn.Conv2d(1, 8, 2, 2)
+            self.block = networks.SwinBlock(8, 2, 4, 0)
+            self.block.norm1, self.block.norm2 = nn.Identity(), nn.Identity()  # whose gradients add up to zero
+
+        def forward(self, x):
+            return self.block(self.embed(x).permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+    module = Windows().double()
+    x = torch.rand(1, 1, 16, 16, dtype=torch.float64, requires_grad=True)
+    y = module(x)
+    answer = tw.size(module, (1, 16, 16))
+    for position in ((0, 0), (3, 4), (5, 2), (7, 7)):
+        (gradient,) = torch.autograd.grad(y[0, :, *position].sum(), x, retain_graph=True)
+        assert answer.unit(len(answer.layers) - 1, position).clipped == box(gradient)
