@@ -207,6 +207,32 @@ def test_slices_pads_and_flips_of_positions():
     assert answer.complete
 
 
+def test_a_map_of_copies_meets_a_finer_one():
+    def doubled(recorder, x):
+        x = recorder.expand(recorder.reshape(x, (1, 6, 4, 1, 4, 1)), (1, 6, 4, 2, 4, 2))
+        return recorder.reshape(x, (1, 6, 8, 8))
+
+    for join in ("add", "concat", "pad"):
+        recorder = Recorder()
+        fine = conv(recorder, image(recorder), 6, "fine")
+        coarse = doubled(recorder, conv(recorder, recorder.slide(Kind.MAX_POOL, fine, (2, 3), POOL), 6, "coarse"))
+        if join == "pad":
+            x = recorder.pad(recorder.slice(coarse, 2, 1, 7), (0, 0, 2, 0), (0, 0, 0, 0))
+        else:
+            x = (
+                recorder.elementwise([coarse, fine], Kind.ADD)
+                if join == "add"
+                else recorder.concatenate([fine, coarse], 1)
+            )
+        conv(recorder, x, 2, "after", Slide((1, 1)))
+        spec = {"add": "add fine", "concat": "concat fine", "pad": "crop 1x0; pad 2x0,0x0"}[join]
+        told = tw.size(f"input 8x8x4; fine: conv3-6; maxpool; conv3-6; upsample2; {spec}; conv1-2")
+        mine = size(recorder.graph())
+        assert mine.layers[-1].receptive_field == told.layers[-1].receptive_field
+        for unit in itertools.product(range(8), repeat=2):
+            assert mine.unit("after", unit).clipped == told.unit("conv1-2", unit).clipped
+
+
 def test_a_mean_over_one_axis_sees_all_of_it():
     recorder = Recorder()
     x = conv(recorder, image(recorder), 6)

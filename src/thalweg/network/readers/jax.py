@@ -134,7 +134,7 @@ def traced(program: Program, shape: Shape | None) -> Graph:
         name = name or known.setdefault(_identity(array), f"weights.{len(known)}")
         return Fixed(recorder.weight(name, array.shape))
 
-    layout = layout_of(closed, len(arrays)) or program.layout(shape, whole)
+    layout = layout_of(closed, len(arrays), program.layout(shape, whole))
     entered = recorder.input((1, *shape), layout.positions, layout.channel)
     walk = Walk(recorder, constant, program.within, _crowded(values), layout.channels_first)
     for each in walk.run(closed, [*values, Pointwise(entered)]):

@@ -1,4 +1,8 @@
-"""Which axes of a program's input are positions: those that its first window moves along."""
+"""Which axes of a program's input are positions: those that its first window moves along.
+
+A convolution says where positions and channels are. A pooling window only says that the axes on which it has several
+taps are positions; so the first convolution behind it is asked before.
+"""
 
 from __future__ import annotations
 
@@ -33,17 +37,24 @@ class Layout:
         return self.channel is not None and bool(self.positions) and self.channel < self.positions[0]
 
 
-def layout_of(closed: Any, place: int) -> Layout | None:
-    """The layout of the argument number `place` of a jaxpr, up to the first convolution or pooling window on it.
+def layout_of(closed: Any, place: int, usual: Layout) -> Layout:
+    """The layout of the argument number `place` of a jaxpr.
 
-    None where there is none, or where what it moves along are not axes of the input.
+    Args:
+        closed: the jaxpr.
+        place: the number of the argument.
+        usual: the layout where no window tells another, or what it moves along are not axes of the input.
     """
     argument = closed.jaxpr.invars[place]
-    found, _ = _follow(closed.jaxpr, {argument: tuple(range(len(argument.aval.shape)))})
-    return found
+    pooled: list[Layout] = []
+    found, _ = _follow(closed.jaxpr, {argument: tuple(range(len(argument.aval.shape)))}, pooled)
+    if found is None and pooled and not set(pooled[0].positions) <= set(usual.positions):
+        return pooled[0]
+    return found or usual
 
 
-def _follow(jaxpr: Any, tags: dict[Any, Tags]) -> tuple[Layout | None, list[Tags | None]]:
+def _follow(jaxpr: Any, tags: dict[Any, Tags], pooled: list[Layout]) -> tuple[Layout | None, list[Tags | None]]:
+    """The layout that the first convolution tells, and the axes of the results; pooling windows are put aside."""
     for equation in jaxpr.eqns:
         known = [None if hasattr(each, "val") else tags.get(each) for each in equation.invars]
         held = next((each for each in known if each is not None), None)
@@ -53,7 +64,7 @@ def _follow(jaxpr: Any, tags: dict[Any, Tags]) -> tuple[Layout | None, list[Tags
         if body is not None and equation.primitive.name not in ("scan", "while"):
             inner = getattr(body, "jaxpr", body)
             given = {each: tag for each, tag in zip(inner.invars, known, strict=False) if tag is not None}
-            found, results = _follow(inner, given)
+            found, results = _follow(inner, given, pooled)
             if found is not None:
                 return found, []
             tags |= {each: tag for each, tag in zip(equation.outvars, results, strict=False) if tag is not None}
@@ -61,12 +72,13 @@ def _follow(jaxpr: Any, tags: dict[Any, Tags]) -> tuple[Layout | None, list[Tags
         if equation.primitive.name == "conv_general_dilated" and known[0] is not None:
             _, channel, *places = equation.params["dimension_numbers"].lhs_spec
             return _layout(known[0], places, channel), []
+        moved = _moved(equation, held)
         if equation.primitive.name in _WINDOWS:
-            window = equation.params["window_dimensions"]
+            window, moved = equation.params["window_dimensions"], held
             places = [axis for axis, taps in enumerate(window) if taps > 1]
             rest = [axis for axis in range(1, len(window)) if axis not in places]
-            return _layout(held, places, rest[0] if len(rest) == 1 else None), []
-        moved = _moved(equation, held)
+            told = _layout(held, places, rest[0] if len(rest) == 1 else None)
+            pooled += [] if told is None else [told]
         if moved is not None:
             tags[equation.outvars[0]] = moved
     return None, [None if hasattr(each, "val") else tags.get(each) for each in jaxpr.outvars]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -96,7 +96,7 @@ def _broadcast(walk: Walk, step: Step) -> Sequence[Value]:
 def _slice(walk: Walk, step: Step) -> Sequence[Value]:
     starts, stops = step.parameters["start_indices"], step.parameters["limit_indices"]
     strides = step.parameters["strides"] or (1,) * len(starts)
-    return [_cut(walk, step, list(zip(starts, stops, strides, strict=True)))]
+    return [_cut(walk, step, [(int(a), int(b), int(c)) for a, b, c in zip(starts, stops, strides, strict=True)])]
 
 
 def _dynamic_slice(walk: Walk, step: Step) -> Sequence[Value]:
@@ -182,7 +182,7 @@ def _ratios(shape: Shape, of: Sequence[int]) -> list[int]:
 
 def _pad(walk: Walk, step: Step) -> Sequence[Value]:
     x = walk.ledger.array(step.inputs[0])
-    config = step.parameters["padding_config"]
+    config = [(int(low), int(high), int(between)) for low, high, between in step.parameters["padding_config"]]
     spread = [axis for axis, (_, _, between) in enumerate(config) if between and x.shape[axis] > 1]
     if spread:
         kernel, stride = (1,) * len(spread), tuple(config[axis][2] + 1 for axis in spread)
@@ -286,22 +286,19 @@ def _convolution(walk: Walk, step: Step) -> Sequence[Value]:
     lhs, rhs, out = parameters["dimension_numbers"]
     if not isinstance(kernel, Fixed) or parameters["batch_group_count"] != 1:
         return walk.unknown(step, "convolution with computed weights" if parameters["batch_group_count"] == 1 else "")
-    spread, stride = parameters["lhs_dilation"], parameters["window_strides"]
+    spread, stride, dilation = (whole(parameters[key]) for key in ("lhs_dilation", "window_strides", "rhs_dilation"))
     taps = tuple(kernel.shape[axis] for axis in rhs[2:])
-    padding, dilation = parameters["padding"], tuple(parameters["rhs_dilation"])
+    low, high = (whole(each[side] for each in parameters["padding"]) for side in (0, 1))
     transposed = any(each > 1 for each in spread) or "ConvTranspose" in step.scope
     if transposed and any(each > 1 for each in stride):
         return walk.unknown(step, "strided convolution of spread inputs")
-    low, high = tuple(each[0] for each in padding), tuple(each[1] for each in padding)
     extra = (0,) * len(taps)
     if transposed:
         reach = [gap * (tap - 1) for gap, tap in zip(dilation, taps, strict=True)]
         low = tuple(far - before for far, before in zip(reach, low, strict=True))
         extra = tuple(max(0, after - far) for far, after in zip(reach, high, strict=True))
         high = tuple(max(0, far - after) for far, after in zip(reach, high, strict=True))
-    slide = Slide(
-        taps, tuple(spread if transposed else stride), dilation, low, high, transposed, extra if transposed else ()
-    )
+    slide = Slide(taps, spread if transposed else stride, dilation, low, high, transposed, extra if transposed else ())
     name, module = walk.called(kernel.weights, step.scope, "conv")
     made = walk.recorder.slide(
         Kind.CONVOLUTION,
@@ -442,6 +439,11 @@ def _interpolation(rows: NDArray[Any]) -> Slide | None:
         if not seen or (seen[0], seen[-1]) != (lo[place], hi[place]):
             return None
     return slide
+
+
+def whole(numbers: Iterable[Any]) -> Shape:
+    """As Python's integers; in a jaxpr some of them are NumPy's."""
+    return tuple([int(each) for each in numbers])
 
 
 def _called(walk: Walk, step: Step, what: str) -> tuple[str, str]:

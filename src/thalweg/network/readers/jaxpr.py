@@ -21,7 +21,7 @@ from thalweg.network.counts import count
 from thalweg.network.graph import Kind, Weight
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.jax_numbers import held
-from thalweg.network.readers.jax_operations import OPERATIONS, Step, of_numbers
+from thalweg.network.readers.jax_operations import OPERATIONS, Step, of_numbers, whole
 from thalweg.network.readers.jax_values import PLAIN, POINTWISE, Fixed, Ledger, Pointwise, Value
 from thalweg.network.readers.recorder import Recorder
 
@@ -117,7 +117,7 @@ class Walk:
                 equation.primitive.name,
                 equation.params,
                 inputs,
-                tuple([tuple(each.aval.shape) for each in equation.outvars]),
+                tuple([whole(each.aval.shape) for each in equation.outvars]),
                 _is_real(equation),
                 "/".join(name for name in (scope, own) if name),
             )
@@ -126,7 +126,7 @@ class Walk:
 
     def _value(self, atom: Any, values: Mapping[Any, Value]) -> Value:
         if hasattr(atom, "val"):
-            return Fixed(self.recorder.constant(tuple(atom.aval.shape)), held(atom.val))
+            return Fixed(self.recorder.constant(whole(atom.aval.shape)), held(atom.val))
         # What nobody uses was not computed.
         return values.get(atom) or Fixed(self.recorder.constant(atom.aval.shape))
 

@@ -210,6 +210,7 @@ class Recorder:
             return x
         if not ax.has_positions(x.axes[axis]) or x.is_constant:
             return replace(x, shape=shape, axes=_with(x.axes, axis, ax.features(len(indices))))
+        x = self._unfolded(x, axis, module)
         whole = self._whole_axis(x, axis)
         if step < 1 or whole is None:
             return self.gather([x], shape, lost=(axis,), name=name, module=module)
@@ -234,6 +235,7 @@ class Recorder:
                 continue
             extent = x.shape[axis]
             shape = (*x.shape[:axis], extent + before + after, *x.shape[axis + 1 :])
+            x = x if x.is_constant else self._unfolded(x, axis, module)
             whole = None if x.is_constant else self._whole_axis(x, axis)
             if whole is None and not x.is_constant and extent == 1:
                 whole = self._single_positions(x).get(axis)

@@ -1,0 +1,37 @@
+"""Receptive fields of random JAX networks against their gradients in float64, every unit of the last map."""
+
+from __future__ import annotations
+
+import pytest
+
+import thalweg as tw
+from jax_random import random_network, seen
+
+QUICK, LONG = 25, 250
+
+
+def check(seed):
+    function, parameters, shape = random_network(seed)
+    answer = tw.size((function, parameters), shape)
+    assert answer.complete
+    truth = seen(function, parameters, shape)
+    place = max(number for number, each in enumerate(answer.layers) if each.name == "last")
+    for unit, interval in truth.items():
+        assert answer.unit(place, unit).clipped == interval, (seed, unit)
+    return len(truth)
+
+
+@pytest.mark.parametrize("seed", range(QUICK))
+def test_fields_are_where_the_gradient_is(seed):
+    assert check(seed) > 0
+
+
+@pytest.mark.long
+def test_fields_of_many_networks_are_where_the_gradient_is():
+    assert sum(check(seed) for seed in range(1_000, 1_000 + LONG)) > 10_000
+
+
+def test_the_networks_hold_what_they_should():
+    functions = [random_network(seed)[0] for seed in range(QUICK)]
+    kinds = {step[0] for function in functions for step in function.__closure__[0].cell_contents}
+    assert kinds >= {"conv", "branch", "up", "pool", "pad", "crop", "repeat", "blocks", "stride"}
