@@ -125,7 +125,6 @@ def test_a_u_net_with_group_normalisation():
 
 
 class Transformer(eqx.Module):
-    words: eqx.nn.Embedding
     attention: eqx.nn.MultiheadAttention
     norm: eqx.nn.LayerNorm
     mlp: eqx.nn.MLP
@@ -137,7 +136,6 @@ class Transformer(eqx.Module):
         self.norm = eqx.nn.LayerNorm(8)
         self.mlp = eqx.nn.MLP(8, 8, 16, 1, activation=jax.nn.gelu, key=key)
         head = eqx.nn.Linear(8, 50, use_bias=False, key=key)
-        self.words = words
         self.head = eqx.nn.Shared((words, head), lambda pair: pair[1].weight, lambda pair: pair[0].weight)
 
     def __call__(self, ids):

@@ -435,8 +435,17 @@ def test_a_known_branch_a_loop_of_known_length_and_unused_work():
         return x
 
     answer = tw.size((network, {"again": shaped(4, 4), "wide": shaped(4, 99)}), (4,))
-    assert [each.name for each in answer.layers] == ["again", "tanh"] * 3 + ["again"]
-    assert (answer.totals.parameters, answer.totals.macs) == (16, 64)
+    assert [each.name for each in answer.layers] == ["again", "tanh"] * 3 + ["again", "wide"]
+    assert (answer.layers[-1].kind, answer.layers[-1].parameters) == ("not used", 396)
+    assert (answer.totals.parameters, answer.totals.macs) == (16 + 396, 64)
+
+
+def test_weights_that_no_gradient_reaches_are_frozen():
+    def network(p, x):
+        return x @ jax.lax.stop_gradient(p["body"]) @ p["head"]
+
+    totals = tw.size((network, {"body": shaped(4, 5), "head": shaped(5, 2)}), (4,)).totals
+    assert (totals.parameters, totals.trainable) == (30, 10)
 
 
 def test_names_with_markup_are_printed_as_they_are():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
+import sys
 import warnings
 import zipfile
 
@@ -12,7 +14,7 @@ import pytest
 
 import thalweg as tw
 from textbook_table import check_textbook, counted, same_network
-from thalweg.errors import InputError
+from thalweg.errors import InputError, MissingPackageError
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras", reason="needs Keras, which CI installs")
@@ -307,6 +309,23 @@ def test_what_no_table_has_is_named_under_another_backend(monkeypatch):
     assert (answer.complete, answer.unknown) == (False, ("scaled",))
 
 
+def test_weights_that_a_call_does_not_use_are_counted_and_said():
+    class Half(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.used, self.spare = layers.Dense(3, name="used"), layers.Dense(2, name="spare")
+            self.spare.build((None, 4))
+
+        def call(self, x):
+            return self.used(x)
+
+    answer = tw.size(Half(), (4,))
+    assert [(each.name, each.kind, each.parameters) for each in answer.layers] == [
+        ("used", "linear", 15),
+        ("spare", "not used", 10),
+    ]
+
+
 def test_several_inputs_and_outputs():
     left, right = keras.Input((8, 8, 3)), keras.Input((5,))
     x = layers.GlobalMaxPooling2D()(layers.Conv2D(4, 3)(left))
@@ -423,6 +442,36 @@ def network():
     (tmp_path / "a_module_of_keras.py").write_text(text)
     monkeypatch.chdir(tmp_path)
     assert tw.size("a_module_of_keras:network").totals.parameters == 50_000 * 50_001 + 500_010
+
+
+def test_keras_is_imported_with_a_backend_that_is_there_and_the_environment_stays_as_it_was(saved):
+    path = saved(sequential((4,), layers.Dense(3)))
+    code = (
+        "import os, importlib.util\n"
+        "found = importlib.util.find_spec\n"
+        "importlib.util.find_spec = lambda name, *rest: None if name == 'tensorflow' else found(name, *rest)\n"
+        f"import thalweg as tw; print(tw.size({str(path)!r}).totals.parameters, 'KERAS_BACKEND' in os.environ)"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["15", "False"]
+
+
+def test_a_missing_keras_is_one_sentence(saved, monkeypatch):
+    path = saved(sequential((4,), layers.Dense(3)))
+    monkeypatch.setitem(sys.modules, "keras", None)
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setattr(sys, "meta_path", [_Nowhere(), *sys.meta_path])
+    with pytest.raises(MissingPackageError, match=r"'keras', which is not installed; .*thalweg\[keras\]"):
+        tw.size(path)
+
+
+class _Nowhere:
+    """An importer for a machine without Keras."""
+
+    def find_spec(self, name, *rest):
+        if name == "keras":
+            raise ModuleNotFoundError("No module named 'keras'", name="keras")
 
 
 def test_models_that_cannot_be_read():

@@ -139,6 +139,9 @@ def traced(program: Program, shape: Shape | None) -> Graph:
     walk = Walk(recorder, constant, program.within, _crowded(values), layout.channels_first)
     for each in walk.run(closed, [*values, Pointwise(entered)]):
         walk.ledger.array(each)
+    seen = recorder.identities() | walk.stacks
+    held_by = {one.identity: one for each in values for one in each.weights}
+    recorder.unused([(*walk.called([one], "", ""), one) for name, one in held_by.items() if name not in seen])
     return recorder.graph()
 
 

@@ -498,6 +498,9 @@ def of_numbers(walk: Walk, step: Step) -> Sequence[Value]:
     """The results of an equation whose arguments depend on no input: which weights are in them, and numbers."""
     parts = [each for each in step.inputs if isinstance(each, Fixed)]
     weights = tuple({one.identity: one for each in parts for one in each.weights}.values())
+    if step.function == "stop_gradient":  # weights that no gradient reaches are frozen
+        weights = tuple([replace(each, trainable=False) for each in weights])
+        parts = [Fixed(replace(each.array, weights=weights), each.numbers) for each in parts]
     if len(parts) == 1 and step.function in PLAIN and step.function != "neg" and weights:
         return parts  # the same array of weights, perhaps in another type
     known = None

@@ -73,6 +73,8 @@ class Walk:
         self._crowded = set(crowded)
         self.channels_first = channels_first
         self._unrolled = 0
+        self.stacks: set[str] = set()
+        """The arrays of weights of which loops took one for each turn."""
 
     # Names.
 
@@ -211,6 +213,7 @@ class Walk:
         shape = stack.shape[1:]
         if len(stack.weights) == 1 and stack.weights[0].shape == stack.shape:
             whole = stack.weights[0]
+            self.stacks.add(whole.identity)
             parent, dot, name = whole.identity.rpartition(".")
             identity = f"{parent}.{turn}.{name}" if dot else f"{name}.{turn}"
             if parent in self._crowded:

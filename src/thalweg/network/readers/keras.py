@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.errors import InputError, missing_package
-from thalweg.network.graph import Graph, written
+from thalweg.network.graph import Graph, Weight, written
 from thalweg.network.readers.keras_layers import LAYERS, OPERATIONS, Call
 from thalweg.network.readers.recorder import Array, Recorder
 
@@ -69,7 +69,19 @@ def read(model: Any, shape: Shape | None) -> Graph:
     first = all(getattr(each, "data_format", None) != "channels_first" for each in _all_layers(model))
     arrays = [_entered(recorder, each, first) for each in inputs]
     walk.run(function, arrays, "")
+    recorder.unused(_unused(walk, model))
     return recorder.graph()
+
+
+def _unused(walk: _Walk, model: Any) -> list[tuple[str, str, Weight]]:
+    """The weights of a model that its calls did not use, with the name and the module of their row."""
+    seen, whole, found = walk.recorder.identities(), Call(walk, model, (), {}, "", ""), []
+    for variable in getattr(model, "weights", ()):
+        (weight,) = whole.weight(variable).weights
+        if weight.identity not in seen:
+            name = str(variable.path).rpartition("/")[0].replace("/", ".") or str(model.name)
+            found.append((name, name.rpartition(".")[0], weight))
+    return found
 
 
 def _keras() -> Any:
