@@ -7,7 +7,7 @@ import pytest
 import thalweg as tw
 from jax_random import random_network, seen
 
-QUICK, LONG = 25, 250
+QUICK, LONG = 25, 200
 
 
 def check(seed):
@@ -21,7 +21,7 @@ def check(seed):
     return len(truth)
 
 
-@pytest.mark.parametrize("seed", range(QUICK))
+@pytest.mark.parametrize("seed", [*range(QUICK), 54])  # 54: copies in threes, then blocks of two
 def test_fields_are_where_the_gradient_is(seed):
     assert check(seed) > 0
 

@@ -180,6 +180,10 @@ class Recorder:
         if x.is_constant:
             return self.constant(shape, x.weights)
         axes = ax.reshaped(x.axes, shape)
+        if axes is None:  # positions times copies may fall apart elsewhere than between them
+            for axis in range(len(x.shape)):
+                x = self._unfolded(x, axis, module)
+            axes = ax.reshaped(x.axes, shape)
         if axes is None:
             return self.gather([x], shape, name=name, module=module)
         return replace(x, shape=shape, axes=axes)
