@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 
@@ -124,6 +125,11 @@ def test_one_kernel_is_drawn_with_its_waves_and_its_answer():
     assert z[np.argmin(np.abs(y - 0.25)), np.argmin(np.abs(x))] == pytest.approx(0, abs=1e-9)
 
 
+def test_taps_are_drawn_as_they_are_written():
+    taps = filters("1 2; 3 4").figure().data[0]
+    assert np.asarray(taps.z).tolist() == [[3, 4], [1, 2]], "Plotly draws the first row at the bottom"
+
+
 def test_the_direction_of_a_wave_is_drawn_as_it_is_told():
     figure = filters("gabor:angle=30,size=15").figure()
     z, x, y = (np.asarray(part) for part in (figure.data[1].z, figure.data[1].x, figure.data[1].y))
@@ -164,6 +170,11 @@ def test_names_are_shown_literally_everywhere(tmp_path, name, capsys):
     assert name.replace("\x1b", "\\x1b") in shown
     assert "\x1b[31m" not in shown
     assert "\x1b" not in answer.table().to_text()
+    literal = html.escape(name.replace("\x1b", "\\x1b"))
+    (sheet,) = answer.figures()[:1]
+    assert literal in sheet.layout.title.text
+    assert all(literal in text for text in sheet.data[1].text)
+    assert literal in answer.figures()[1].layout.annotations[2].text, "the name of the image"
     answer.save(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text()
     assert "<script>alert" not in page

@@ -30,6 +30,7 @@ NOISE = (1e-6, 1e-5, 1e-4, 0.03, 0.1, 0.3)
 UNEXPLAINED = 0.35
 """The share of energy that the best family leaves over in kernels that are like no family."""
 _DOUBT = -4.0  # the logarithm of how likely such a kernel is beside those of one label
+_DRAWN_MORE = math.log(1.25)  # how much more often people draw Laplacians than kernels of any other label
 _DRAWN, _BELIEF = 0.99, 20.0  # the share of directions that are multiples of 45, and how many kernels that counts for
 _ROUNDS = 20
 _REFINED = 6  # the families whose directions are looked at degree by degree
@@ -137,6 +138,7 @@ class _Course:
         for number, label in enumerate(LABELS):
             own = evidence[members.label == number]
             logs[number] = np.logaddexp.reduce([*own, *(strangers if label == "other" else [])], initial=-np.inf)
+        logs[LABELS.index("unoriented edge")] += _DRAWN_MORE
         weights = np.exp(logs - logs.max())
         return dict(zip(LABELS, (weights / weights.sum()).tolist(), strict=True))
 
@@ -147,7 +149,9 @@ class _Course:
         """
         found: list[tuple[float, float, Family]] = []
         looked_at = 0
-        for number in dict.fromkeys(members.family[np.argsort(evidence)[::-1]].tolist()):
+        # Rounded, so that of families that fit alike the same one is chosen however the kernel is turned.
+        likeliest = np.maximum.reduceat(evidence, np.flatnonzero(np.diff(members.family, prepend=-1))).round(6)
+        for number in np.argsort(-likeliest, kind="stable"):
             family = members.families[number]
             if family.label != self.label:
                 continue
@@ -157,7 +161,7 @@ class _Course:
             elif looked_at < _REFINED:
                 looked_at += 1
                 found.append((*self._peak(family), family))
-        _, angle, family = max(found, key=lambda each: each[0])
+        _, angle, family = max(found, key=lambda each: round(each[0], 9))
         return family, angle
 
     def _fits(self, family: Family) -> Array:
