@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
 
 from torch import nn  # noqa: E402
 
+import thalweg as tw  # noqa: E402
 import torch_networks as networks  # noqa: E402
 from thalweg.errors import InputError  # noqa: E402
 from thalweg.network.optimizers import OPTIMIZERS, state_size  # noqa: E402
@@ -231,3 +232,31 @@ def test_inference_drops_nothing_out():
         for more in ([], [nn.Dropout(0.5)])
     )
     assert dropping.peak == plain.peak
+
+
+def test_size_rehearses_the_module_that_it_is_given():
+    with torch.device("meta"):
+        answer = tw.size(networks.resnet(18), (3, 64, 64))
+    memory = answer.memory(batch=2)
+    assert (memory.exact, memory.complete) == (True, True)
+    assert memory.saved == saved_bytes(real(functools.partial(networks.resnet, 18)), torch.randn(2, 3, 64, 64))
+    assert answer.to_dict()["totals"]["training_bytes"] == answer.memory().training_bytes
+    found = answer.largest_batch("1GiB", optimizer="sgd")
+    for batch, fits in ((found.training, True), (found.training + 1, False)):
+        assert (answer.memory(batch, optimizer="sgd").training_bytes <= 2**30) is fits
+        assert (answer.memory(found.inference + 1 - fits).inference_bytes <= 2**30) is fits
+
+
+def test_a_language_model_is_rehearsed_from_its_configuration(tmp_path):
+    transformers = pytest.importorskip("transformers", reason="needs transformers, which CI installs")
+    config = transformers.LlamaConfig(
+        hidden_size=64, num_hidden_layers=2, num_attention_heads=4, intermediate_size=96, vocab_size=200,
+        architectures=["LlamaForCausalLM"],
+    )  # fmt: skip
+    model = transformers.LlamaForCausalLM(config).train()
+    ids = torch.zeros(3, 24, dtype=torch.int64)
+    expected = saved_bytes(model, ids)
+    config.save_pretrained(tmp_path)
+    for source in (model, config, tmp_path, tmp_path / "config.json"):
+        memory = tw.size(source, (24,)).memory(batch=3)
+        assert (memory.exact, memory.saved) == (True, expected)

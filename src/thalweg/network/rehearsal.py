@@ -21,7 +21,7 @@ import logging
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,10 +49,11 @@ class Rehearsal:
     Args:
         module: it; its weights may be on any device, `meta` too.
         inputs: makes its inputs.
+        names: of the inputs, where they are not given by their place.
     """
 
-    def __init__(self, module: Any, inputs: Inputs) -> None:
-        self._module, self._inputs = module, inputs
+    def __init__(self, module: Any, inputs: Inputs, names: Sequence[str] = ()) -> None:
+        self._module, self._inputs, self._names = module, inputs, names
 
     def train(self, setup: Setup) -> TrainingStep:
         """The memory of one training step.
@@ -80,7 +81,7 @@ class Rehearsal:
             before = ledger.now
             kept = _Saved(module)
             with kept.watched(), _autocast(setup):
-                loss = _mean(module(*inputs))
+                loss = _mean(self._outputs(module, inputs))
             made = ledger.now - before - loss.untyped_storage().nbytes()
             saved = made + ledger.held(inputs) if setup.checkpointing else kept.bytes
             kept.forget()
@@ -111,9 +112,14 @@ class Rehearsal:
             inputs = self._made_inputs(setup)
             weights = ledger.hold_all(_arrays(module))
             ledger.begin(INFERENCE, inputs)
-            module(*inputs)
+            self._outputs(module, inputs)
         moments = tuple(Moment(phase, 0, now - weights) for phase, _, now in ledger.moments)
         return TrainingStep(weights, 0, 0, 0, moments)
+
+    def _outputs(self, module: Any, inputs: tuple[Any, ...]) -> Any:
+        if self._names:
+            return module(**dict(zip(self._names, inputs, strict=True)))
+        return module(*inputs)
 
     @contextlib.contextmanager
     def _stage(self, setup: Setup) -> Iterator[tuple[Any, Any]]:
@@ -198,15 +204,19 @@ def rehearsal_of(model: object, graph: Graph) -> Rehearsal | None:
     torch = sys.modules.get("torch")  # whoever holds a module has imported it
     if torch is None or not isinstance(model, torch.nn.Module):
         return None
+    from thalweg.network.readers.torch import unwrapped
+    from thalweg.network.readers.torch_inputs import given_input
+
+    module = unwrapped(model)
     looked_up = {operation.input.id for operation in graph.operations if operation.kind is Kind.EMBEDDING}
 
     def inputs(batch: int) -> tuple[Any, ...]:
         return tuple(
             torch.zeros((batch, *each.shape), dtype=torch.int64 if each.id in looked_up else torch.float32)
-            for each in graph.given
+            for each in graph.inputs
         )
 
-    return Rehearsal(model, inputs)
+    return Rehearsal(module, inputs, given_input(module, tuple(each.shape for each in graph.inputs)).names)
 
 
 def _before(two: TrainingStep, three: TrainingStep) -> TrainingStep:
@@ -347,11 +357,9 @@ def _mean(outputs: Any) -> Any:
     import torch
     from torch.utils._pytree import tree_leaves
 
-    values = vars(outputs).values() if hasattr(outputs, "__dict__") and not hasattr(outputs, "keys") else outputs
-    means = [
-        each.mean() for each in tree_leaves(outputs if isinstance(outputs, torch.Tensor) else values)
-        if isinstance(each, torch.Tensor) and each.is_floating_point()
-    ]  # fmt: skip
+    # Of outputs by name only those that are arrays by themselves: not what a language model caches.
+    given = list(outputs.values()) if isinstance(outputs, Mapping) else tree_leaves(outputs)
+    means = [each.mean() for each in given if isinstance(each, torch.Tensor) and each.is_floating_point()]
     return functools.reduce(torch.add, means)
 
 

@@ -27,14 +27,24 @@ def read(path: Path, shape: Sequence[Any] | None = None) -> Graph:
         InputError: the file describes no model that `transformers` knows.
         MissingPackageError: `transformers` or PyTorch is not installed.
     """
+    return read_config(configuration(path), shape)
+
+
+def configuration(path: Path) -> Any:
+    """The configuration that a `config.json`, or the folder of one, holds.
+
+    Raises:
+        InputError: the file describes no model that `transformers` knows.
+        MissingPackageError: `transformers` or PyTorch is not installed.
+    """
     file = path / "config.json" if path.is_dir() else path
     settings = _settings(file)
     transformers = _transformers()
     try:
-        config = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+        config: Any = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
     except Exception as error:
         raise InputError(f"{str(file)!r} describes no model that transformers can build: {_first(error)}.") from error
-    return read_config(config, shape)
+    return config
 
 
 def read_config(config: Any, shape: Sequence[Any] | None = None) -> Graph:

@@ -25,7 +25,7 @@ from thalweg.network.readers.spec_grammar import MAX_CHARACTERS
 
 Shape = tuple[int, ...]
 
-_FILES: Mapping[str, str] = {".onnx": "onnx", ".keras": "keras", ".pt2": "torch_export", ".json": "hugging_face"}
+_FILES: Mapping[str, str] = {".onnx": "onnx", ".keras": "keras", ".pt2": "torch_export"}
 """The module whose `read(path, shape)` reads files of a suffix."""
 
 _FRAMEWORKS: Mapping[str, str] = {
@@ -45,14 +45,24 @@ _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
 def opened(model: object) -> object:
-    """The object that `module:callable` stands for; whatever else is given stays as it is.
+    """The module that `module:callable` or a configuration of Hugging Face stands for; all else stays as it is.
 
     Raises:
         InputError: it cannot be made.
+        MissingPackageError: the package that makes it is not installed.
     """
     if isinstance(model, str) and _CALLABLE.fullmatch(model.strip()) and not _exists(model):
-        return made_by(model.strip())
+        model = made_by(model.strip())
+    if isinstance(model, str | os.PathLike) and _exists(os.fspath(model)) and _holds_configuration(Path(model)):
+        model = _reader("hugging_face").configuration(Path(model))
+    transformers = sys.modules.get("transformers")
+    if transformers is not None and isinstance(model, transformers.PretrainedConfig):
+        return _reader("hugging_face").build(model)
     return model
+
+
+def _holds_configuration(path: Path) -> bool:
+    return path.suffix.lower() == ".json" or (path / "config.json").is_file()
 
 
 def read(model: object, shape: Shape | None = None) -> Graph:
@@ -92,8 +102,7 @@ def _read_text(model: str | os.PathLike[str], shape: Shape | None) -> Graph:
                 f"There is no file {model[:200]!r}; name a text file with a spec, or write the spec itself."
             )
         return read_spec(model, shape)
-    holds_model = (Path(model) / "config.json").is_file()
-    reader = "hugging_face" if holds_model else _FILES.get(Path(model).suffix.lower())
+    reader = _FILES.get(Path(model).suffix.lower())
     if reader is None:
         return read_spec(_text_of(model), shape)
     graph: Graph = _reader(reader).read(Path(model), shape)

@@ -48,7 +48,7 @@ def read(model: Any, shape: Sequence[Any] | None = None) -> Graph:
         return read_config(model, shape)
     if isinstance(model, torch.export.ExportedProgram):
         return read_program(model, shape)
-    module = _unwrapped(model)
+    module = unwrapped(model)
     example = found_input(module) if shape is None else given_input(module, several(shape))
     copied = without_weights(module)
     entries = tuple(_entry(each, dtype) for each, dtype in example.each(_dtype(copied)))
@@ -100,7 +100,7 @@ def _failed(run: Run, module: torch.nn.Module, tensors: Sequence[torch.Tensor], 
     )
 
 
-def _unwrapped(model: Any) -> torch.nn.Module:
+def unwrapped(model: Any) -> torch.nn.Module:
     """The module inside wrappers for several devices or for compiling."""
     while True:
         inner = getattr(model, "_orig_mod", None)
