@@ -178,7 +178,7 @@ def test_tied_weights_count_once():
     assert (step.weights, step.gradients, step.state) == (1600, 1600, 3200 + 4)
 
 
-@settings(max_examples=8)
+@settings(max_examples=5)
 @given(
     st.sampled_from(["ResNet-18", "U-Net", "ViT", "MLP"]),
     st.integers(2, 40),
