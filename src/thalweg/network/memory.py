@@ -315,6 +315,15 @@ def memory_of(graph: Graph, rehearsal: Source | None, setup: Setup) -> Memory:
     return _first_that_works(graph, rehearsal, setup, answer)
 
 
+def training_bytes_of(graph: Graph, rehearsal: Source | None, setup: Setup) -> int:
+    """The most bytes held at one moment of a training step, and nothing else."""
+
+    def answer(source: Source, exact: bool, complete: bool, reason: str) -> int:
+        return source.train(setup).peak
+
+    return _first_that_works(graph, rehearsal, setup, answer)
+
+
 def largest_batch(graph: Graph, rehearsal: Source | None, memory: int, setup: Setup) -> LargestBatch:
     """The largest batches with which training and inference fit into so many bytes.
 

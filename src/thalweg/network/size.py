@@ -22,7 +22,7 @@ from thalweg.network.field_views import Misalignment
 from thalweg.network.graph import Graph, Kind
 from thalweg.network.grouping import MOST_PLAIN, Row, grouped
 from thalweg.network.layer_size import LayerSize
-from thalweg.network.memory import LargestBatch, Memory, Source, largest_batch, memory_of
+from thalweg.network.memory import LargestBatch, Memory, Source, largest_batch, memory_of, training_bytes_of
 from thalweg.network.readers.reading import opened, read
 from thalweg.network.readers.spec_grammar import parse_shape
 from thalweg.network.receptive_field import ReceptiveFields
@@ -211,6 +211,12 @@ class Size(Result):
             self._memories[self.setup] = memory_of(self._graph, self._rehearsal, self.setup)
         return self._memories[self.setup]
 
+    @property
+    def training_bytes(self) -> int:
+        """The most bytes held at one moment of a training step with this answer's setup."""
+        known = self._memories.get(self.setup)
+        return training_bytes_of(self._graph, self._rehearsal, self.setup) if known is None else known.training_bytes
+
     def compare(self, other: Size, names: Sequence[str] = ("1", "2")) -> Comparison:
         """This network and another side by side.
 
@@ -282,7 +288,7 @@ class Size(Result):
                 "connections": totals.connections,
                 "connections_inside": totals.connections_inside,
                 "macs": totals.macs,
-                "training_bytes": self.asked_memory().training_bytes,
+                "training_bytes": self.training_bytes,
             },
             "complete": self.complete,
             "unknown": self.unknown,
