@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.errors import InputError, missing_package
+from thalweg.network.readers.onnx.wire import without_weights
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,13 +48,8 @@ def load(path: Path) -> ModelProto:
     except ImportError:
         raise missing_package("onnx", "reading ONNX files", "onnx") from None
     name = str(path)[:200]
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"Cannot read {name!r}: {error.strerror or error}.") from None
-    if not content:
-        raise InputError(f"{name!r} is empty; it should hold a network in ONNX format.")
     model = ModelProto()
+    content = _content(path, name)
     try:
         model.ParseFromString(content)
     except (DecodeError, UnicodeDecodeError):
@@ -64,6 +60,25 @@ def load(path: Path) -> ModelProto:
     if not all(isinstance(each, str) for each in _texts(model)):
         raise InputError(f"{name!r} is damaged: a name in it is not text.")
     return model
+
+
+def _content(path: Path, name: str) -> bytes:
+    """What the file holds, but for the numbers of large tensors."""
+    try:
+        with path.open("rb") as stream:
+            told = os.fstat(stream.fileno())
+            if not stat.S_ISREG(told.st_mode):
+                raise InputError(f"Cannot read {name!r}: it is not an ordinary file.")
+            content = without_weights(stream, told.st_size)
+    except InputError:
+        raise
+    except OSError as error:
+        raise InputError(f"Cannot read {name!r}: {error.strerror or error}.") from None
+    except ValueError:
+        raise InputError(f"{name!r} is damaged, or not an ONNX file.") from None
+    if not content:
+        raise InputError(f"{name!r} is empty; it should hold a network in ONNX format.")
+    return content
 
 
 def _texts(model: ModelProto) -> Iterator[str]:
