@@ -309,7 +309,8 @@ def size(model: Any, input: str | Sequence[Any] | None = None) -> Size:  # noqa:
 
     Args:
         model: a spec such as `"input 112x112x3; conv3-64; maxpool; FC-10"` (the notation is described in
-            `thalweg.network.readers.spec`), the path of a text file that holds one, or a `Graph`.
+            `thalweg.network.readers.spec`), the path of a text file that holds one or of an `.onnx` file,
+            or a `Graph`.
         input: the extents of the input, `"112x112x3"` or `(112, 112, 3)`, positions first and channels last; they
             take the place of those in the spec.
 

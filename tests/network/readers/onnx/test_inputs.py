@@ -57,6 +57,7 @@ def test_a_file_written_for_a_batch_that_its_reshapes_repeat(measure):
     x = net.node("Reshape", [net.linear(x, 4 * 8 * 6, 20), net.numbers(16, 4, 5)])
     answer = measure(net, net.node("Relu", [x]))
     assert answer.layers[-1].output == (4, 5)
+    assert answer.notes == ("The file was written for a batch of 16 and is read with one example.",)
     assert answer.totals.macs == 4 * 48 * 27 + 192 * 20
 
 
@@ -101,6 +102,13 @@ def test_what_further_inputs_are_taken_to_be(measure):
     answer = measure(net, net.node("Add", [scores, mask]), (6,))
     assert next(layer.macs for layer in answer.layers if layer.name == "scores") == 6 * 6 * 4
     assert answer.complete
+    assert answer.notes == ("Extents that nobody gave are taken to be past = 0.",)
+    # Or they are given: as many inputs as are named.
+    more = measure(net, net.nodes[-1].output[0], ((6,), (9,), (3, 4)))
+    assert next(layer.macs for layer in more.layers if layer.name == "scores") == 9 * 9 * 4
+    assert more.notes == ()
+    with pytest.raises(InputError, match="The network has 3 inputs; 4 were given"):
+        measure(net, net.nodes[-1].output[0], ((6,), (9,), (3, 4), (1,)))
 
 
 def test_weights_that_are_listed_as_inputs_too(measure):

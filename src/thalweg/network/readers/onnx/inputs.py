@@ -36,6 +36,7 @@ _MOVES = operators(
     "Where Dropout PRelu LeakyRelu Sigmoid Tanh"
 )
 _MOST_STEPS = 100
+_MOST_TOLD = 6
 _INTEGERS = frozenset({5, 6, 7, 12, 13})  # TensorProto's types
 _SUM = re.compile(r"[^\W\d]\w*(?: ?\+ ?[^\W\d]\w*)+")
 
@@ -82,6 +83,7 @@ class Sources:
         batch: for how many examples the file was written, where that is fixed and more than one; else 0.
         as_declared: whether the file's own shapes hold.
         others: the names of inputs that are no arrays.
+        notes: what had to be decided, in sentences.
     """
 
     each: tuple[Source, ...]
@@ -89,14 +91,15 @@ class Sources:
     batch: int
     as_declared: bool
     others: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
-def sources(graph: GraphProto, given: tuple[int, ...] | None) -> Sources:
+def sources(graph: GraphProto, given: Sequence[tuple[int, ...]]) -> Sources:
     """The inputs of a network, those that are weights left out.
 
     Args:
         graph: the network.
-        given: the extents of the first input, with or without the batch.
+        given: the extents of the first inputs, with or without the batch.
 
     Raises:
         InputError: there is no input, its extents do not go with what is given, or they are open and not given.
@@ -108,28 +111,61 @@ def sources(graph: GraphProto, given: tuple[int, ...] | None) -> Sources:
     infos = [info for info in infos if info.name not in others]
     if not infos:
         raise InputError("The network has no input that is an array, so there is nothing to measure.")
-    consumers = _consumers(graph)
-    names: dict[str, int] = {}
-    found: list[Source] = []
+    if len(given) > len(infos):
+        raise InputError(f"The network has {len(infos)} inputs; {len(given)} were given.")
+    consumers, names, found = _consumers(graph), _Names(), []
     batch, as_declared = 0, True
     for number, info in enumerate(infos):
-        declared = _declared(info)
-        asked = given if number == 0 else None
+        declared, asked = _declared(info), given[number] if number < len(given) else None
         if declared is None:
             if asked is None:
                 raise InputError(f"The file does not say the extents of the input {_called(info)}; give them.")
             declared = (None, *asked)
         layout = _layout(info, declared, consumers)
-        if number == 0:
-            fixed = declared[layout.batch] if layout.batch is not None else 1
-            shape = _first(info, declared, layout, asked, names)
-            if isinstance(fixed, int) and fixed > 1 and layout.batch is not None and shape[layout.batch] == 1:
-                batch = fixed
-            as_declared = all(not isinstance(was, int) or was == now for was, now in zip(declared, shape, strict=True))
+        if number == 0 or asked is not None:
+            shape = _asked(info, declared, layout, asked, names)
+            as_declared &= all(not isinstance(was, int) or was == now for was, now in zip(declared, shape, strict=True))
         else:
-            shape = _other(declared, layout, names, batch)
+            shape = tuple(
+                names.extent(extent, batch) if axis == 0 else names.extent(extent)
+                for axis, extent in enumerate(declared)
+            )
+        if number == 0 and layout.batch is not None:
+            fixed = declared[layout.batch]
+            batch = fixed if isinstance(fixed, int) and fixed > 1 == shape[layout.batch] else 0
         found.append(Source(info.name, checked(shape, info.name), layout))
-    return Sources(tuple(found), names, batch, as_declared, others)
+    notes = (f"The file was written for a batch of {batch} and is read with one example.",) if batch else ()
+    return Sources(tuple(found), names.known, batch, as_declared, others, (*notes, *names.notes()))
+
+
+class _Names:
+    """What the named extents are."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, int] = {}
+        self._assumed: list[str] = []
+
+    def extent(self, extent: int | str | None, batch: int = 0) -> int:
+        """An extent of an input that nobody gave: known by name, nothing of what is past, and else 1."""
+        if isinstance(extent, int):
+            return 1 if extent == batch > 1 else extent
+        return 1 if extent is None else self._named(extent)
+
+    def _named(self, name: str) -> int:
+        if name not in self.known:
+            if _SUM.fullmatch(name):
+                return sum(self._named(part.strip()) for part in name.split("+"))
+            self.known[name] = 0 if "past" in name.lower() else 1
+            self._assumed.append(name)
+        return self.known[name]
+
+    def notes(self) -> tuple[str, ...]:
+        """What was taken for extents that nobody gave."""
+        if not self._assumed:
+            return ()
+        told = ", ".join(f"{shortened(name)} = {self.known[name]}" for name in self._assumed[:_MOST_TOLD])
+        more = len(self._assumed) - _MOST_TOLD
+        return (f"Extents that nobody gave are taken to be {told}{f' and {more} more' if more > 0 else ''}.",)
 
 
 def _called(info: ValueInfoProto) -> str:
@@ -153,14 +189,14 @@ def _declared(info: ValueInfoProto) -> tuple[int | str | None, ...] | None:
     return tuple(None if extent == -1 else extent for extent in extents)
 
 
-def _first(
+def _asked(
     info: ValueInfoProto,
     declared: tuple[int | str | None, ...],
     layout: Layout,
     given: tuple[int, ...] | None,
-    names: dict[str, int],
+    names: _Names,
 ) -> tuple[int, ...]:
-    """The extents of the first input, whose open ones must be given."""
+    """The extents of an input whose open ones must be given."""
     rank, shape = len(declared), list(declared)
     if given is not None:
         if len(given) == rank:
@@ -178,37 +214,14 @@ def _first(
             shape[layout.batch] = 1
     for was, now in zip(declared, shape, strict=True):
         if isinstance(was, str) and isinstance(now, int):
-            names.setdefault(was, now)
-    filled = [names.get(extent) if isinstance(extent, str) else extent for extent in shape]
+            names.known.setdefault(was, now)
+    filled = [names.known.get(extent) if isinstance(extent, str) else extent for extent in shape]
     if None in filled:
         raise InputError(
             f"The file leaves extents of the input {_called(info)} open: {_said(declared, None)}; give them without "
             f"the batch, as {_said(declared, layout.batch)}."
         )
     return tuple(extent for extent in filled if extent is not None)
-
-
-def _other(
-    declared: tuple[int | str | None, ...], layout: Layout, names: dict[str, int], batch: int
-) -> tuple[int, ...]:
-    """The extents of a further input: those known by name, nothing of what is past, and else 1."""
-    shape = []
-    for axis, extent in enumerate(declared):
-        if isinstance(extent, int):
-            shape.append(1 if extent == batch > 1 and axis == 0 else extent)
-        elif extent is None:
-            shape.append(1)
-        else:
-            shape.append(_by_name(extent, names))
-    return tuple(shape)
-
-
-def _by_name(name: str, names: dict[str, int]) -> int:
-    if name not in names:
-        if _SUM.fullmatch(name):
-            return sum(_by_name(part.strip(), names) for part in name.split("+"))
-        names[name] = 0 if "past" in name.lower() else 1
-    return names[name]
 
 
 def _said(extents: Sequence[int | str | None], without: int | None) -> str:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
 from thalweg.network.graph import Graph, Weight, written
@@ -50,24 +50,28 @@ _GRAPH, _GRAPHS = 5, 10  # AttributeProto's types
 _GENERATED = re.compile(r"val_\d+")
 
 
-def read(path: Path, shape: tuple[int, ...] | None) -> Graph:
+def read(path: Path, shape: Sequence[Any] | None) -> Graph:
     """The network that an ONNX file holds.
 
     Args:
         path: the file; what it keeps elsewhere need not be there.
-        shape: the extents of its first input, in its own order of axes, without the batch; None where the file says
-            them.
+        shape: the extents of its first input, in its own order of axes, without the batch; several of them for several
+            inputs; None where the file says them.
 
     Raises:
         InputError: it is no such file, it is damaged, or the operations do not fit together; the message says which.
         MissingPackageError: the package onnx is not installed.
     """
-    return run(load(path), path.parent, shape).recorder.graph()
+    through = run(load(path), path.parent, shape)
+    return through.recorder.graph(through.notes)
 
 
-def run(model: ModelProto, folder: Path, shape: tuple[int, ...] | None) -> Run:
+def run(model: ModelProto, folder: Path, shape: Sequence[Any] | None) -> Run:
     """A whole network, followed from its inputs to its outputs."""
-    through = Run(model, folder, sources(model.graph, shape))
+    given = () if shape is None else (tuple(shape),)
+    if shape and all(isinstance(each, tuple) for each in shape):
+        given = tuple(shape)
+    through = Run(model, folder, sources(model.graph, given))
     through.whole()
     return through
 
@@ -108,12 +112,13 @@ class Run:
         recorder: what was written down.
         scope: every value by its name.
         batch: for how many examples the file was written, where it is read with one; else 0.
+        notes: what had to be decided, in sentences.
     """
 
     def __init__(self, model: ModelProto, folder: Path, inputs: Sources) -> None:
         self.recorder = Recorder()
         self.scope = Scope()
-        self.batch = inputs.batch
+        self.batch, self.notes = inputs.batch, inputs.notes
         self._graph = model.graph
         self._folder = folder
         self._inputs = inputs
