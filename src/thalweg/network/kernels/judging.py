@@ -161,7 +161,7 @@ class _Course:
             elif looked_at < _REFINED:
                 looked_at += 1
                 found.append((*self._peak(family), family))
-        _, angle, family = max(found, key=lambda each: round(each[0], 9))
+        _, angle, family = max(found, key=lambda each: round(each[0], 13))
         return family, angle
 
     def _fits(self, family: Family) -> Array:
