@@ -17,7 +17,7 @@ SOURCE = Path(tw.__file__).parent
 WINGS = ("implicit_bias", "learning_rate", "network")
 GROUND = (
     *("errors", "report", "memory_maps", "arrays", "operators", "data", "least_squares", "quadrature"),
-    *("training", "tasks"),
+    *("training", "adapters", "tasks"),
 )
 TEXTBOOK_MATHEMATICS = ("implicit_bias", "learning_rate", "unrolled", "convolution")
 
@@ -121,6 +121,8 @@ def test_no_package_hides_a_public_function():
         "check": lambda: tw.check("F2.6", "n / 2 * (a @ K @ a) / (a @ K @ K @ a)").correct,
         "facts": lambda: tw.facts("F3.2").to_dict(),
         "filters": lambda: tw.filters("sobel", image="0 1; 1 0").to_json(),
+        "from_equinox": lambda: tw.from_equinox.__name__,  # these two need a package each
+        "from_flax": lambda: tw.from_flax.__name__,
         "limits": lambda: tw.limits(tw.LeastSquares([[1.0, 2.0]], [3.0]), optimizers=["gd"]).to_json(),
         "load": lambda: tw.load("1 2 = 3").t.tolist(),
         "rates": lambda: tw.rates(tw.LeastSquares([[1.0, 2.0]], [3.0]), 2).to_dict(),

@@ -12,6 +12,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from thalweg.adapters import from_equinox as from_equinox
+    from thalweg.adapters import from_flax as from_flax
     from thalweg.data import Dataset as Dataset
     from thalweg.data import load as load
     from thalweg.errors import InputError as InputError
@@ -58,6 +60,8 @@ _HOMES = {
     "check": "textbook.check",
     "facts": "textbook.facts",
     "filters": "network.filters",
+    "from_equinox": "adapters",
+    "from_flax": "adapters",
     "limits": "implicit_bias.verdict",
     "load": "data",
     "rates": "learning_rate.ask",

@@ -397,7 +397,7 @@ def _leaf_kind(leaf: Any) -> str:
     import jax
     import jax.numpy as jnp
 
-    if isinstance(leaf, float):
+    if type(leaf) is float:  # a class of numbers derived from it says by that that it is something else
         return "trained"
     if isinstance(leaf, jax.Array | np.ndarray | np.generic):
         return "trained" if jnp.issubdtype(leaf.dtype, jnp.floating) else "array"
