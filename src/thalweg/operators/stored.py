@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from thalweg.memory_maps import is_mapped, row_blocks
 from thalweg.operators.base import Operator, Vector
+from thalweg.operators.threads import in_threads, threads
 
 _BLOCK = 1 << 18  # entries of a block of rows, 2 MB: most of it is still in the cache for the second product
+_ONE_THREAD = 1 << 21  # entries, 16 MB: with fewer a pass is over before threads have begun
 
 
 class Dense(Operator):
@@ -50,12 +52,22 @@ class Dense(Operator):
     def _both(self, v: Vector, subtract: Vector) -> tuple[Vector, Vector]:
         if self._one_block:
             return super()._both(v, subtract)
-        r, Xt_r, one = np.empty(self.shape[0]), np.zeros(self.shape[1]), np.empty(self.shape[1])
-        for part, block in self._blocks():
-            np.matmul(block, v, out=r[part])
-            r[part] -= subtract[part]
-            Xt_r += np.matmul(r[part], block, out=one)
+        r = np.empty(self.shape[0])
+        share = -(-self.shape[0] // (threads() if self.X.size > _ONE_THREAD else 1))
+        parts = [slice(first, first + share) for first in range(0, self.shape[0], share)]
+        # Added up in the order of the rows, so that the same number of threads gives the same digits.
+        Xt_r: Vector = sum(in_threads(lambda part: self._pass(part, v, subtract[part], r[part]), parts))  # type: ignore[assignment]
         return r, Xt_r
+
+    def _pass(self, part: slice, v: Vector, subtract: Vector, r: Vector) -> Vector:
+        """Both products over some rows: `X v - subtract` goes into r, what X^T makes of it comes back."""
+        Xt_r, one = np.zeros(self.shape[1]), np.empty(self.shape[1])
+        for rows, block in row_blocks(self.X[part], _BLOCK):
+            wide = np.asarray(block, dtype=np.float64)
+            np.matmul(wide, v, out=r[rows])
+            r[rows] -= subtract[rows]
+            Xt_r += np.matmul(r[rows], wide, out=one)
+        return Xt_r
 
 
 class ByColumns(Operator):
