@@ -1,13 +1,13 @@
 """A `Training` of an Equinox or Flax module: what is a parameter, what a state, and how the module is called.
 
->>> import jax, jax.numpy as jnp, optax                                  # doctest: +SKIP
->>> import equinox as eqx
->>> training = from_equinox(
-...     lambda key: eqx.nn.MLP(64, 10, 128, 1, key=key),
-...     lambda outputs, batch: optax.softmax_cross_entropy_with_integer_labels(outputs, batch[1]).mean(),
-...     batches,
-...     lambda hyper: optax.sgd(hyper["rate"]),
-... )
+For example, with `images` of shape (steps, examples, 64) and `labels` of shape (steps, examples):
+
+    training = tw.from_equinox(
+        lambda key: eqx.nn.MLP(64, 10, 128, 1, key=key),
+        lambda outputs, batch: optax.softmax_cross_entropy_with_integer_labels(outputs, batch[1]).mean(),
+        lambda key: (images, labels),
+        lambda hyper: optax.sgd(hyper["rate"]),
+    )
 """
 
 from __future__ import annotations
