@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from thalweg.operators.threads import in_threads, threads
 
 _BLOCK = 1 << 18  # entries of a block of rows, 2 MB: most of it is still in the cache for the second product
 _ONE_THREAD = 1 << 21  # entries, 16 MB: with fewer a pass is over before threads have begun
+_FEW_THREADS = 3  # with more, the threads of BLAS read X twice as fast as ours read it once
+_MOST_THREADS = 8  # of ours, which also wait for each other
 
 
 class Dense(Operator):
@@ -52,21 +55,25 @@ class Dense(Operator):
     def _both(self, v: Vector, subtract: Vector) -> tuple[Vector, Vector]:
         if self._one_block:
             return super()._both(v, subtract)
+        count = threads() if self.X.size > _ONE_THREAD else 1
+        if self._direct and count > _FEW_THREADS:
+            return super()._both(v, subtract)
         r = np.empty(self.shape[0])
-        share = -(-self.shape[0] // (threads() if self.X.size > _ONE_THREAD else 1))
+        share = -(-self.shape[0] // min(count, _MOST_THREADS))
         parts = [slice(first, first + share) for first in range(0, self.shape[0], share)]
+        entries = _BLOCK if count <= _FEW_THREADS else 4 * _BLOCK
+        sums = in_threads(lambda part: self._pass(part, v, subtract[part], r[part], entries), parts)
         # Added up in the order of the rows, so that the same number of threads gives the same digits.
-        Xt_r: Vector = sum(in_threads(lambda part: self._pass(part, v, subtract[part], r[part]), parts))  # type: ignore[assignment]
-        return r, Xt_r
+        return r, functools.reduce(np.add, sums)
 
-    def _pass(self, part: slice, v: Vector, subtract: Vector, r: Vector) -> Vector:
+    def _pass(self, part: slice, v: Vector, subtract: Vector, r: Vector, entries: int) -> Vector:
         """Both products over some rows: `X v - subtract` goes into r, what X^T makes of it comes back."""
         Xt_r, one = np.zeros(self.shape[1]), np.empty(self.shape[1])
-        for rows, block in row_blocks(self.X[part], _BLOCK):
+        for rows, block in row_blocks(self.X[part], entries):
             wide = np.asarray(block, dtype=np.float64)
-            np.matmul(wide, v, out=r[rows])
+            np.dot(wide, v, out=r[rows])  # which, unlike matmul, lets other threads run
             r[rows] -= subtract[rows]
-            Xt_r += np.matmul(r[rows], wide, out=one)
+            Xt_r += np.dot(r[rows], wide, out=one)
         return Xt_r
 
 
