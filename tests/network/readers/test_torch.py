@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import subprocess
+import sys
 
 import pytest
 
@@ -472,3 +474,41 @@ def test_copies_are_made_before_anything_runs():
         tw.size(module, (2, 8, 8))
     assert all(torch.equal(state[name], each) for name, each in module.state_dict().items())
     assert not module[0]._forward_hooks
+
+
+# As a file, and where PyTorch is missing.
+
+LARGE = """
+import torch
+from torch import nn
+
+def large():
+    net = nn.Linear(1 << 20, 1 << 20)  # four terabytes
+    assert net.weight.is_meta
+    return net
+
+def looks_at_values():
+    return nn.Linear(int(torch.ones(3).sum().item()), 2)
+"""
+
+
+def test_models_of_a_module_are_built_without_weights(tmp_path, monkeypatch):
+    (tmp_path / "a_module_of_large_networks.py").write_text(LARGE)
+    monkeypatch.chdir(tmp_path)
+    answer = tw.size("a_module_of_large_networks:large")
+    assert answer.totals.parameters == (1 << 40) + (1 << 20)
+    assert tw.size("a_module_of_large_networks:looks_at_values").totals.parameters == 8
+
+
+@pytest.mark.parametrize(("file", "extra"), [("net.pt2", "torch"), ("config.json", "transformers")])
+def test_without_pytorch_the_install_command_is_told(tmp_path, file, extra):
+    (tmp_path / file).write_text('{"model_type": "llama"}')
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from thalweg.errors import MissingPackageError\nimport thalweg as tw\n"
+        f"try:\n    tw.size({str(tmp_path / file)!r})\nexcept MissingPackageError as error:\n    print(error)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert f"needs the package 'torch', which is not installed; install it with: pip install \"thalweg[{extra}]\"." in (
+        done.stdout
+    )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import inspect
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ import torch
 from thalweg.errors import InputError, ThalwegError
 from thalweg.network.graph import Graph, written
 from thalweg.network.readers.hugging_face import read_config
-from thalweg.network.readers.torch_copy import Copied, without_weights
+from thalweg.network.readers.torch_copy import Copied, copied
 from thalweg.network.readers.torch_export import read_program
 from thalweg.network.readers.torch_inputs import Example, found_input, given_input
 from thalweg.network.readers.torch_run import DependsOnDataError, Entry, OtherEntryError, Run
@@ -50,14 +51,20 @@ def read(model: Any, shape: Sequence[Any] | None = None) -> Graph:
         return read_program(model, shape)
     module = unwrapped(model)
     example = found_input(module) if shape is None else given_input(module, several(shape))
-    copied = without_weights(module)
-    entries = tuple(_entry(each, dtype) for each, dtype in example.each(_dtype(copied)))
+    bare = copied(module)
+    entries = tuple(_entry(each, dtype) for each, dtype in example.each(_dtype(bare)))
     try:
-        return _of_module(copied, entries, example)
+        return _of_module(bare, entries, example)
     except DependsOnDataError:
         if not example.mask:
             raise
-        return _of_module(copied, entries, example, masked=True)
+        return _of_module(bare, entries, example, masked=True)
+
+
+def without_weights() -> AbstractContextManager[object]:
+    """Where modules are built, they have no weights."""
+    context: AbstractContextManager[object] = torch.device("meta")
+    return context
 
 
 def _is_config(model: object) -> bool:
@@ -65,8 +72,8 @@ def _is_config(model: object) -> bool:
     return transformers is not None and isinstance(model, transformers.PretrainedConfig)
 
 
-def _of_module(copied: Copied, entries: tuple[Entry, ...], example: Example, masked: bool = False) -> Graph:
-    module = copied.module
+def _of_module(bare: Copied, entries: tuple[Entry, ...], example: Example, masked: bool = False) -> Graph:
+    module = bare.module
 
     def call(run: Run, tensors: Sequence[torch.Tensor]) -> None:
         hooks = [hook for path, each in module.named_modules() for hook in run.watch(each, path)]
@@ -84,7 +91,7 @@ def _of_module(copied: Copied, entries: tuple[Entry, ...], example: Example, mas
             for hook in hooks:
                 hook.remove()
 
-    return written_down(call, copied, entries, example.notes)
+    return written_down(call, bare, entries, example.notes)
 
 
 def _failed(run: Run, module: torch.nn.Module, tensors: Sequence[torch.Tensor], error: Exception) -> InputError:
@@ -112,9 +119,9 @@ def unwrapped(model: Any) -> torch.nn.Module:
         model = inner
 
 
-def _dtype(copied: Copied) -> torch.dtype:
+def _dtype(bare: Copied) -> torch.dtype:
     """The kind of numbers that the network works on."""
-    return next((each.dtype for each in copied.names.values() if each.is_floating_point()), torch.float32)
+    return next((each.dtype for each in bare.names.values() if each.is_floating_point()), torch.float32)
 
 
 def _entry(shape: Shape, dtype: torch.dtype) -> Entry:

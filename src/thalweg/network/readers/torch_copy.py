@@ -31,7 +31,7 @@ class Copied:
     aliases: dict[str, list[str]] = field(default_factory=dict)
 
 
-def without_weights(model: torch.nn.Module) -> Copied:
+def copied(model: torch.nn.Module) -> Copied:
     """A copy on the meta device, in evaluation mode.
 
     Raises:
