@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import thalweg as tw
 from thalweg.errors import InputError
-from thalweg.network.graph import Kind
+from thalweg.network.graph import Border, Kind, Weight
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.recorder import Recorder, Slide
 from thalweg.network.size import size
@@ -312,6 +312,80 @@ def test_a_window_that_does_not_fit_is_refused_by_name():
         conv(recorder, image(recorder, 2), 4, slide=Slide((3, 3)))
     with pytest.raises(InputError, match="no input"):
         Recorder().graph()
+
+
+def test_layers_on_constants_are_counted_and_see_nothing():
+    recorder = Recorder()
+    x = image(recorder)
+    table = recorder.source(recorder.constant((1, 5, 2)))
+    linear(recorder, table, 3, "bias")
+    answer = size(recorder.graph())
+    assert (answer.totals.macs, answer.totals.neurons, answer.totals.parameters) == (30, 15, 9)
+    assert answer.layers[0].receptive_field == (0, 0)
+    assert [tensor.id for tensor in recorder.graph().given] == [x.id]
+    queries = recorder.source(recorder.weight("queries", (1, 4, 2)), "queries")
+    assert not queries.is_constant
+    assert last(recorder).parameters == 8
+    assert recorder.source(x) is x
+
+
+def test_weights_that_the_run_did_not_use_have_rows_of_their_own():
+    recorder = Recorder()
+    conv(recorder, image(recorder), 6)
+    spare = [Weight("aux.w", (3, 4)), Weight("aux.b", (3,), trainable=False)]
+    recorder.unused(("aux", "", each) for each in spare)
+    answer = size(recorder.graph())
+    layer = answer.layers[-1]
+    assert (layer.name, layer.kind, layer.parameters, layer.neurons, layer.macs) == ("aux", "not used", 15, 0, 0)
+    assert layer.receptive_field is None
+    assert not answer.lost
+    assert answer.complete
+    assert answer.totals.trainable == answer.totals.parameters - 3
+
+
+def test_a_bag_of_rows_and_a_bias_on_scores():
+    recorder = Recorder()
+    ids = recorder.input((1, 7), positions=(1,))
+    recorder.embedding_bag(ids, recorder.weight("table", (50, 8)), (1, 8))
+    layer = last(recorder)
+    assert (layer.neurons, layer.connections, layer.macs, layer.receptive_field) == (8, 56, 0, (7,))
+    heads = recorder.input((1, 2, 5, 4))
+    recorder.attention(heads, heads, heads, bias=recorder.weight("near", (2, 5, 5)))
+    assert last(recorder).parameters == 50
+
+
+def test_what_was_written_down_is_forgotten_from_a_mark_on():
+    recorder = Recorder()
+    x = conv(recorder, image(recorder), 6)
+    mark = recorder.mark()
+    conv(recorder, x, 5, "wrong")
+    recorder.forget(mark)
+    conv(recorder, x, 4, "right")
+    assert [step.name for step in recorder.graph().operations] == ["conv", "right"]
+    assert recorder.identities() == {"conv.w", "conv.b", "right.w", "right.b"}
+
+
+@pytest.mark.parametrize(
+    ("border", "seen"),
+    [(Border.ZEROS, (0, 1)), (Border.MIRRORED, (0, 3)), (Border.REPEATED, (0, 1)), (Border.WRAPPED, (0, 7))],
+)
+def test_padding_with_a_maps_own_values(border, seen):
+    recorder = Recorder()
+    x = recorder.pad(image(recorder), (0, 0, 3, 0), (0, 0, 3, 0), border=border)
+    conv(recorder, x, 3, slide=Slide((5, 1)))
+    answer = size(recorder.graph())
+    assert (answer.layers[-1].output, answer.layers[-1].first) == ((3, 10, 8), (-3, 0))
+    assert answer.unit("conv", (0, 0)).clipped == (seen, (0, 0))
+    zeros = 12 * 8 * 3 * 4 if border is Border.ZEROS else 0  # 3 + 2 + 1 taps at either end
+    assert answer.layers[-1].connections - answer.layers[-1].connections_inside == zeros
+
+
+def test_an_axis_with_one_position_is_known_when_it_grows_again():
+    recorder = Recorder()
+    x = recorder.slice(image(recorder), 2, 3, 4)
+    x = recorder.pad(x, (0, 0, 1, 0), (0, 0, 1, 0))
+    conv(recorder, x, 3, slide=Slide((3, 1)))
+    assert size(recorder.graph()).unit("conv", (0, 2)).clipped == ((3, 3), (2, 2))
 
 
 # Axes against NumPy: an index array carries along where each value came from.

@@ -232,6 +232,32 @@ def test_known_networks(build, side):
         assert answer.unit(len(answer.layers) - 1, position).clipped == box(gradient)
 
 
+# TF-Slim's networks as published in google-research/receptive_field, RECEPTIVE_FIELD_TABLE.md at f12ae8e: receptive
+# field, effective stride, effective padding (which is minus our `first`).
+PUBLISHED = {
+    "pool1": (6, 2, 2), "conv2_1": (10, 2, 4), "pool2": (16, 4, 6), "conv3_2": (32, 4, 14), "pool3": (44, 8, 18),
+    "conv4_2": (76, 8, 34), "pool4": (100, 16, 42), "conv5_1": (132, 16, 58), "pool5": (212, 32, 90),
+}  # fmt: skip
+
+
+def vgg_16():
+    module, channels = nn.Sequential(), 3
+    for stage, (width, depth) in enumerate(((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)), start=1):
+        for place in range(1, depth + 1):
+            module.add_module(f"conv{stage}_{place}", nn.Conv2d(channels, width, 3, padding=1))
+            module.add_module(f"relu{stage}_{place}", nn.ReLU())
+            channels = width
+        module.add_module(f"pool{stage}", nn.MaxPool2d(2))
+    return module
+
+
+def test_published_receptive_fields():
+    layers = {layer.name: layer for layer in tw.size(vgg_16(), (3, 224, 224)).layers}
+    for name, (size, stride, padding) in PUBLISHED.items():
+        found = layers[name]
+        assert (found.receptive_field, found.stride, found.first) == ((size,) * 2, (stride,) * 2, (-padding,) * 2), name
+
+
 def test_windows_of_attention():
     """Without a shift every token of a window sees the whole window and nothing else."""
 

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
-
 from thalweg.errors import InputError, ThalwegError
 from thalweg.network.graph import Graph, written
 from thalweg.network.readers.hugging_face import read_config
+from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.torch_copy import Copied, copied
 from thalweg.network.readers.torch_export import read_program
 from thalweg.network.readers.torch_inputs import Example, found_input, given_input

@@ -6,11 +6,8 @@ import copy
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch
-
 from thalweg.errors import InputError
-
-_META = torch.device("meta")
+from thalweg.network.readers.lazy_torch import torch
 
 MOST_VALUES = 1 << 16
 """Constants of up to so many elements keep their values."""
@@ -63,7 +60,7 @@ def copied(model: torch.nn.Module) -> Copied:
 def _without_values(tensor: torch.Tensor) -> torch.Tensor:
     if torch.nn.parameter.is_lazy(tensor):
         with torch.inference_mode():  # in which it will get its shape
-            lazy: torch.Tensor = type(tensor)(device=_META, dtype=tensor.dtype)
+            lazy: torch.Tensor = type(tensor)(device="meta", dtype=tensor.dtype)
         return lazy
     if isinstance(tensor, torch.nn.Parameter):
         return torch.nn.Parameter(_alike(tensor.detach()), requires_grad=tensor.requires_grad)
@@ -74,5 +71,5 @@ def _without_values(tensor: torch.Tensor) -> torch.Tensor:
 
 def _alike(tensor: torch.Tensor) -> torch.Tensor:
     if type(tensor) is torch.Tensor and tensor.is_contiguous():  # the short way
-        return torch.empty(tensor.shape, dtype=tensor.dtype, device=_META)
-    return torch.empty_like(tensor, device=_META)
+        return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    return torch.empty_like(tensor, device="meta")

@@ -8,10 +8,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from thalweg.errors import InputError
 from thalweg.network.graph import written
+from thalweg.network.readers.lazy_torch import torch
 
 Shape = tuple[int, ...]
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
-
-_META = torch.device("meta")
+from thalweg.network.readers.lazy_torch import torch
 
 
 def _whole(x: torch.Tensor, shape: Any = None) -> torch.Tensor:
     """Like x, row after row."""
-    return torch.empty(x.shape if shape is None else shape, dtype=x.dtype, device=_META)
+    return torch.empty(x.shape if shape is None else shape, dtype=x.dtype, device="meta")
 
 
 def _alike(x: torch.Tensor) -> torch.Tensor:
@@ -58,6 +56,8 @@ def _of_mean(args: Any, kwargs: Any) -> torch.Tensor | None:
     if any(not -rank <= dim < rank for dim in dims):
         return None
     over = {dim % rank for dim in dims}
+    if len(over) < len(dims):
+        return None
     return _whole(x, [1 if axis in over else n for axis, n in enumerate(x.shape) if keep or axis not in over])
 
 
@@ -71,7 +71,7 @@ def _of_linear(args: Any, kwargs: Any) -> torch.Tensor | None:
     x, weight = args[:2]
     if x.shape[-1:] != weight.shape[-1:] or x.dtype != weight.dtype or weight.dim() != 2:
         return None
-    return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=x.dtype, device=_META)
+    return torch.empty((*x.shape[:-1], weight.shape[0]), dtype=x.dtype, device="meta")
 
 
 def _of_convolution(args: Any, kwargs: Any) -> torch.Tensor | None:
@@ -157,7 +157,7 @@ def _of_grouped(args: Any, kwargs: Any) -> torch.Tensor | None:
     x, weight = args[:2]
     if x.dim() != 2 or weight.dim() != 3 or x.shape[1] != weight.shape[1]:
         return None
-    return torch.empty((x.shape[0], weight.shape[2]), dtype=x.dtype, device=_META)
+    return torch.empty((x.shape[0], weight.shape[2]), dtype=x.dtype, device="meta")
 
 
 def _of_attention(args: Any, kwargs: Any) -> torch.Tensor | None:
@@ -169,7 +169,7 @@ def _of_attention(args: Any, kwargs: Any) -> torch.Tensor | None:
         return None
     if mask is not None and not _spreads(mask.shape, (*q.shape[:-1], k.shape[-2])):
         return None
-    return torch.empty((*q.shape[:-1], v.shape[-1]), dtype=q.dtype, device=_META)
+    return torch.empty((*q.shape[:-1], v.shape[-1]), dtype=q.dtype, device="meta")
 
 
 def _of_batch_norm(args: Any, kwargs: Any) -> torch.Tensor | None:
@@ -186,7 +186,8 @@ def _of_layer_norm(args: Any, kwargs: Any) -> torch.Tensor | None:
 
 QUICK: Mapping[str, Any] = {
     **dict.fromkeys(
-        ("relu", "gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "rsqrt", "neg"), _like_first
+        ("relu", "gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "rsqrt", "neg", "cos", "sin"),
+        _like_first,
     ),
     **dict.fromkeys(("relu_", "silu_", "hardswish_", "sigmoid_", "add_", "mul_"), _like_itself),
     **dict.fromkeys(("add", "mul", "sub"), _like_both),

@@ -2,26 +2,24 @@
 
 The run is on the meta device, where tensors have shapes and no values, under `torch.inference_mode`, in which a
 dispatch mode sees whole layers (`conv2d`, `linear`, `scaled_dot_product_attention`) before they are taken apart. The
-`Run` is that mode: it lets PyTorch make each result, hands the operation to its rule in `torch_operations`, and
+`Run` behind that mode lets PyTorch make each result, hands the operation to its rule in `torch_operations`, and
 compares the two shapes. Small tensors that depend on neither inputs nor weights keep their values beside them, so that
 masks and position ids made on the way can be asked for.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.hooks import RemovableHandle
-
 from thalweg.errors import InputError
 from thalweg.network.graph import Weight
 from thalweg.network.readers import axes as ax
+from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.recorder import Array, Recorder
 from thalweg.network.readers.torch_copy import MOST_VALUES, Copied
 from thalweg.network.readers.torch_operations import ELEMENTWISE, RULES, Call, elementwise
@@ -30,8 +28,6 @@ from thalweg.network.readers.torch_quick import QUICK
 Shape = tuple[int, ...]
 
 _MARK = "_thalweg"
-
-_META = torch.device("meta")
 
 
 @dataclass(frozen=True)
@@ -90,7 +86,7 @@ class _Place:
     normalises: bool
 
 
-class Run(TorchDispatchMode):
+class Run:
     """Writes down what a module does.
 
     Args:
@@ -99,8 +95,8 @@ class Run(TorchDispatchMode):
     """
 
     def __init__(self, recorder: Recorder, settled: bool) -> None:
-        super().__init__()
         self.recorder = recorder
+        self.mode = _mode_class()(self)
         self.places: list[_Place] = []
         self._settled = settled
         self._inputs: list[int | None] = []
@@ -112,17 +108,12 @@ class Run(TorchDispatchMode):
         self._broken_off = ""
         self._aliases: dict[str, list[str]] = {}
 
-    @classmethod
-    def _should_skip_dynamo(cls) -> bool:
-        """Leave PyTorch's compiler out: only to switch it off here would import all of it."""
-        return False
-
     # What goes in.
 
     def enter(self, entry: Entry, settled: bool) -> torch.Tensor:
         """An input tensor."""
         with torch.inference_mode(False):
-            tensor = torch.empty(entry.shape, dtype=entry.dtype, device=_META)
+            tensor = torch.empty(entry.shape, dtype=entry.dtype, device="meta")
         positions, channel = entry.positions, entry.channel
         if not settled:
             positions, channel = tuple([axis for axis in range(len(entry.shape)) if axis != entry.batch]), None
@@ -151,11 +142,8 @@ class Run(TorchDispatchMode):
 
     # One operation.
 
-    def __torch_dispatch__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
+    def dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation and write it down."""
-        kwargs = kwargs or {}
         operation: str = func.overloadpacket.__name__
         tensors = _tensors(args, kwargs)
         marks = [(tensor, self._mark(tensor)) for tensor in tensors]
@@ -172,7 +160,7 @@ class Run(TorchDispatchMode):
         if translate is None and (torch.Tag.pointwise in func.tags or base in ELEMENTWISE):
             translate = elementwise
         if translate is None and _decomposes(func):
-            with self:
+            with self.mode:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
@@ -262,14 +250,14 @@ class Run(TorchDispatchMode):
         if operation in _VALUES:
             return self._value_of(func, args, kwargs)
         if not marks and "device" in kwargs:  # made from nothing: on meta, so that units can be written into it
-            kwargs = {**kwargs, "device": _META, "pin_memory": False}
+            kwargs = {**kwargs, "device": "meta", "pin_memory": False}
         if operation in ("to", "_to_copy") and marks and _wanted_device(args, kwargs) == "cpu":
             mark = marks[0][1]
             if mark is not None and mark.value is not None:
                 return mark.value
         if not marks and operation in _FEW and _is_small(args):  # quicker to make than to ask how it would be
             value = func(*args, **{**kwargs, "device": None})
-            made = torch.empty(value.shape, dtype=value.dtype, device=_META)
+            made = torch.empty(value.shape, dtype=value.dtype, device="meta")
             setattr(made, _MARK, _Traced(self.recorder.constant(tuple(value.shape)), value))
             return made
         result = self._made(func, operation, args, kwargs)
@@ -306,7 +294,7 @@ class Run(TorchDispatchMode):
         self, func: Any, operation: str, args: Any, kwargs: Any, outputs: list[torch.Tensor], marks: Any
     ) -> list[torch.Tensor] | None:
         """The same operation on the numbers, where they are known and few."""
-        if not outputs or not any(each.device == _META for each in outputs):
+        if not outputs or not any(each.is_meta for each in outputs):
             return None
         if any(each.numel() > MOST_VALUES for each in outputs):
             return None
@@ -315,7 +303,7 @@ class Run(TorchDispatchMode):
 
         def known(x: Any) -> Any:
             if isinstance(x, torch.Tensor):
-                if x.device != _META:
+                if not x.is_meta:
                     return x
                 mark = getattr(x, _MARK, None)
                 if mark is None or mark.value is None:
@@ -336,7 +324,7 @@ class Run(TorchDispatchMode):
     def _value_of(self, func: Any, args: Any, kwargs: Any) -> Any:
         given = []
         for each in args:
-            if isinstance(each, torch.Tensor) and each.device == _META:
+            if isinstance(each, torch.Tensor) and each.is_meta:
                 mark = getattr(each, _MARK, None)
                 if mark is None or mark.value is None:
                     raise DependsOnDataError(self._about_data(func.overloadpacket.__name__))
@@ -382,7 +370,7 @@ class Run(TorchDispatchMode):
         from torch.fx.experimental import _config
 
         if operation == "nms":  # of overlapping boxes, in torchvision
-            made = torch.empty(args[0].shape[:1], dtype=torch.int64, device=_META)
+            made = torch.empty(args[0].shape[:1], dtype=torch.int64, device="meta")
         else:
             try:
                 with _config.patch(meta_nonzero_assume_all_nonzero=True):
@@ -401,12 +389,12 @@ class Run(TorchDispatchMode):
 
         def meta(x: Any) -> Any:
             nonlocal moved
-            if isinstance(x, torch.Tensor) and x.device != _META:
+            if isinstance(x, torch.Tensor) and not x.is_meta:
                 moved = True
-                return torch.empty_like(x, device=_META)
-            if isinstance(x, torch.device) and x != _META:
+                return torch.empty_like(x, device="meta")
+            if isinstance(x, torch.device) and x.type != "meta":
                 moved = True
-                return _META
+                return torch.device("meta")
             return type(x)(meta(each) for each in x) if type(x) in (list, tuple) else x
 
         found = meta(args), {key: meta(each) for key, each in kwargs.items()}
@@ -491,7 +479,7 @@ class Run(TorchDispatchMode):
 
     # Modules.
 
-    def watch(self, module: torch.nn.Module, path: str) -> Sequence[RemovableHandle]:
+    def watch(self, module: torch.nn.Module, path: str) -> Sequence[Any]:
         """Notice every call of a module; gives the hooks that do."""
         plain = type(module).__module__.startswith("torch.nn.") and not any(True for _ in module.children())
         place = _Place(path, plain, isinstance(module, torch.nn.LocalResponseNorm))
@@ -531,7 +519,7 @@ class Run(TorchDispatchMode):
 
     def unknown(self, given: Sequence[Any], made: Sequence[tuple[Shape, torch.dtype]], operation: str) -> Any:
         """An operation that is not run: tensors of these shapes come out."""
-        tensors = [torch.empty(shape, dtype=dtype, device=_META) for shape, dtype in made]
+        tensors = [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in made]
         parts = [self._given(each) for each in _tensors(given, {})]
         if tensors:
             if all(each.is_constant for each in parts):  # made from nothing: units all the same, as nobody knows
@@ -562,6 +550,29 @@ class Run(TorchDispatchMode):
         if mark is None or mark.array.id is None:
             return
         raise OtherEntryError(number=0, batch=1)
+
+
+@functools.cache
+def _mode_class() -> Any:
+    """The class of dispatch modes, which needs PyTorch to be defined."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Mode(TorchDispatchMode):  # type: ignore[misc]
+        """Tells a run of every operation."""
+
+        def __init__(self, run: Run) -> None:
+            super().__init__()
+            self.run = run
+
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            """Leave PyTorch's compiler out: only to switch it off here would import all of it."""
+            return False
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return self.run.dispatch(func, args, kwargs or {})
+
+    return Mode
 
 
 _CHANNELS_FIRST = frozenset(
@@ -608,7 +619,7 @@ def _is_small(args: Any) -> bool:
 
 
 def _on_meta(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {**kwargs, "device": _META} if kwargs.get("device") is not None else kwargs
+    return {**kwargs, "device": "meta"} if kwargs.get("device") is not None else kwargs
 
 
 def _tensors(args: Any, kwargs: Mapping[str, Any]) -> list[torch.Tensor]:

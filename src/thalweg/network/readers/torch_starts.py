@@ -10,10 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from thalweg.errors import InputError
 from thalweg.network.graph import Graph
+from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.recorder import Recorder
 from thalweg.network.readers.torch_copy import Copied
 from thalweg.network.readers.torch_run import DependsOnDataError, Entry, OtherEntryError, Run
@@ -22,7 +21,7 @@ Shape = tuple[int, ...]
 
 _MOST_STARTS = 8
 
-Network = Callable[[Run, Sequence[torch.Tensor]], None]
+Network = Callable[[Run, Sequence[Any]], None]
 """Runs on these inputs; what runs is told to the `Run`."""
 
 
@@ -58,7 +57,7 @@ def _once(network: Network, copied: Copied, entries: Sequence[Entry], settled: b
     run.know(copied.names, copied.aliases)
     tensors = [run.enter(entry, settled) for entry in entries]
     try:
-        with torch.inference_mode(), run:
+        with torch.inference_mode(), run.mode:
             network(run, tensors)
     except DependsOnDataError as error:
         if not recorder.identities():
