@@ -25,7 +25,7 @@ FAINT = 1e-26  # a share of the squared residual below this is rounding as much 
 SHARE = 1e-9  # how much of a loss may grow from such a share before we say so
 
 _MOST_NEWTON_STEPS = 200
-_TOGETHER = 1 << 16  # powers of nodes held in one go, so that they stay in the cache
+_TOGETHER = 1 << 17  # powers of nodes held in one go: more would not stay in the cache, fewer would take more calls
 _SPARE_PRODUCTS = 4  # how many times the sums asked for a product of matrices may hold
 _NEWTON_ENTRIES = 1 << 20  # (step, node) pairs looked at in one go
 
@@ -58,6 +58,7 @@ def power_sums(curvatures: Array, coefficients: Array, rate: Array, power: NDArr
     faint = c < FAINT * c.sum()
     doubtful = False
     together = max(1, _TOGETHER // (len(h) * chosen.held))
+    room = np.empty((chosen.held, min(together, rate.size), len(h)))
     for first in range(0, rate.size, together):
         part = slice(first, first + together)
         relative = rate[part, None] * h
@@ -66,7 +67,7 @@ def power_sums(curvatures: Array, coefficients: Array, rate: Array, power: NDArr
         largest[part] = np.maximum(np.abs(relative[:, :1]), np.abs(relative[:, -1:]))
         # Powers relative to the largest never overflow; what underflows is lost beside that one.
         relative /= np.where(largest[part] > 0, largest[part], 1.0)
-        total[part] = chosen.sums(relative, c)
+        total[part] = chosen.sums(relative, c, room)
         grows = largest[part, 0] > 1
         if faint.any() and grows.any():
             of_the_faint = chosen.sums(relative[np.ix_(grows, faint)], c[faint])
@@ -91,34 +92,35 @@ class _Split:
         self._pays = self._large * self._small <= _SPARE_PRODUCTS * len(powers)
         self.held = self._large + self._small if self._pays else len(powers)
 
-    def sums(self, x: Array, c: Array) -> Array:
-        """`sum_k c_k x_k^power` for rows of x and all powers, `(rows, powers)`."""
-        ones = np.ones_like(c)
+    def sums(self, x: Array, c: Array, room: Array | None = None) -> Array:
+        """`sum_k c_k x_k^power` for rows of x and all powers, `(rows, powers)`.
+
+        `room`, at least `(held, *x.shape)`, is for the powers; what is made anew each time the system clears each time.
+        """
+        held = np.empty((self.held, *x.shape)) if room is None else room[:, : len(x)]
         if not self._pays:
-            return (_ascending(x, self._powers) @ c).T
-        unit = _power(x, self._unit)
-        large, small = _geometric(_power(unit, self._small), self._large, c), _geometric(unit, self._small, ones)
+            return (_ascending(x, self._powers, held) @ c).T
+        unit, large, small = _power(x, self._unit), held[: self._large], held[self._large :]
+        _geometric(_power(unit, self._small), c, large)
+        _geometric(unit, 1.0, small)
         # For each row a product of (large powers, nodes) and (nodes, small powers), read where they lie.
         return (large.transpose(1, 0, 2) @ small.transpose(1, 2, 0))[:, *self._place]
 
 
-def _geometric(x: Array, count: int, first: Array) -> Array:
-    """`first x^k` for k = 0 .. count - 1, `(count, *x.shape)`, by doubling how many there are."""
-    held = np.empty((count, *x.shape))
+def _geometric(x: Array, first: Array | float, held: Array) -> None:
+    """Fill `held` with `first x^k` for k = 0, 1, ..., by doubling how many there are."""
     held[0] = first
-    done = 1
+    done, count = 1, len(held)
     while done < count:
         more = min(done, count - done)
         np.multiply(held[:more], x, out=held[done : done + more])
         done += more
         if done < count:
             x = x * x
-    return held
 
 
-def _ascending(x: Array, powers: Sequence[int]) -> Array:
-    """Ascending powers of x, `(powers, *x.shape)`, each from the one before."""
-    held = np.empty((len(powers), *x.shape))
+def _ascending(x: Array, powers: Sequence[int], held: Array) -> Array:
+    """Fill `held` with ascending powers of x, each from the one before."""
     reached, terms = 0, np.ones_like(x)
     for place, power in enumerate(powers):
         if power > reached:
