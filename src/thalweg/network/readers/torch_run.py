@@ -10,6 +10,7 @@ masks and position ids made on the way can be asked for.
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import weakref
 from collections.abc import Mapping, Sequence
@@ -204,7 +205,7 @@ class Run:
         given = {id(tensor): mark for tensor, mark in marks}
         source = marks[0][0] if marks else None
         view, writes = bool(func.is_view), bool(func._schema.is_mutable)
-        for tensor, array in zip(outputs, arrays, strict=False):
+        for tensor, array in zip(_held(func, outputs, marks), arrays, strict=False):
             if id(tensor) in given:
                 if not writes:  # as it came, such as `contiguous` of what is contiguous
                     continue
@@ -266,7 +267,7 @@ class Run:
         values = self._values(func, operation, args, kwargs, outputs, marks)
         given = {id(tensor): mark for tensor, mark in marks}
         view, writes = bool(func.is_view) and bool(marks), bool(func._schema.is_mutable)
-        for place, tensor in enumerate(outputs):
+        for place, tensor in enumerate(_held(func, outputs, marks)):
             value = values[place] if values is not None else None
             mark = given.get(id(tensor))
             if id(tensor) in given and not writes:
@@ -604,6 +605,17 @@ _BLANK = frozenset(
         "new_empty", "new_full", "new_empty_strided", "randint_like", "new_tensor",
     }
 )  # fmt: skip
+
+
+def _held(func: Any, outputs: list[torch.Tensor], marks: Any) -> list[torch.Tensor]:
+    """The outputs as the network holds them: what was written in place is the argument it was written into.
+
+    PyTorch gives an alias of it back here, which the network never sees.
+    """
+    if not (func._schema.is_mutable and marks):
+        return outputs
+    written = [each.alias_info is not None and each.alias_info.is_write for each in func._schema.returns]
+    return [marks[0][0] if own else output for own, output in itertools.zip_longest(written, outputs)][: len(outputs)]
 
 
 def _wanted_device(args: Any, kwargs: Any) -> str:
