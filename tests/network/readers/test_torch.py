@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 import thalweg as tw  # noqa: E402
 import torch_networks as networks  # noqa: E402
 from thalweg.errors import InputError  # noqa: E402
+from thalweg.network.graph import Kind  # noqa: E402
 
 COUNTED = ("neurons", "parameters", "connections", "connections_inside", "macs")
 
@@ -377,6 +378,37 @@ def test_a_course_that_depends_on_data_is_followed_to_where_it_does():
     assert not answer.complete
     assert answer.totals.macs == 64
     assert any("depends on the values of its input" in note for note in answer.table().notes)
+
+
+def test_what_is_done_in_place_is_seen_by_what_comes_after():
+    def added(m, x):
+        y = m.one(x)
+        y += m.five(x)
+        return m.last(y)
+
+    layers = {"one": nn.Conv2d(3, 4, 1), "five": nn.Conv2d(3, 4, 5, padding=2), "last": nn.Conv2d(4, 2, 1)}
+    assert tw.size(Function(added, **layers), (3, 8, 8)).layers[-1].receptive_field == (5, 5)
+
+    # Every in-place result is the tensor itself, however it was made.
+    for block in (networks.BasicBlock(4, 4, 1), networks.Bottleneck(16, 4, 1)):
+        made = tw.size(nn.Sequential(block), (block.conv1.in_channels, 8, 8))._graph.operations
+        ids = {step.name: step.output.id for step in made}
+        assert [step.input.id for step in made if step.kind is Kind.ACTIVATION][-1] == ids["0.add"]
+
+    def filled(m, x):
+        y = torch.zeros(1, 8, 8, 8)
+        y[:, :4] = m.one(x)
+        y[:, 4:] = m.five(x)
+        return functional.max_pool2d(y, 2)
+
+    (pool,) = (each for each in tw.size(Function(filled, **layers), (3, 8, 8)).layers if each.kind == "max pool")
+    assert (pool.neurons, pool.connections) == (8 * 16, 8 * 64)
+    assert pool.receptive_field is None  # of pieces it is not followed, and not told wrong
+
+
+def test_padding_that_keeps_the_size_has_its_odd_rest_at_the_end():
+    layer = tw.size(nn.Conv1d(1, 1, 4, padding="same"), (1, 9)).layers[0]
+    assert (layer.output, layer.first) == ((1, 9), (-1,))
 
 
 # Inputs.

@@ -166,7 +166,7 @@ class Run:
             if result is not NotImplemented:
                 return result
         self._check_ids(base, args)
-        result = self._made(func, base, args, kwargs)
+        result = self._made(func, operation, args, kwargs)
         outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
         if outputs:
             self._write(base, translate, args, kwargs, marks, outputs, func)
