@@ -275,14 +275,12 @@ class _Walk:
     def _entered(self, call: Call) -> list[Any] | None:
         """The results of a model or a layer that calls others; None for one that does not, or cannot be entered."""
         layer = call.layer
-        if not isinstance(layer, self.keras.Layer) or len(_all_layers(layer)) < 2:
+        alone = len(_all_layers(layer)) < 2
+        if not isinstance(layer, self.keras.Layer) or (alone and self.keras.backend.backend() == "jax"):
             return None
-        if isinstance(layer, self.keras.Function) and len(call.arrays) == len(layer.inputs):
-            return self.run(layer, call.arrays, call.path)
-        inner = getattr(layer, "_functional", None)
-        if isinstance(inner, self.keras.Function) and len(call.arrays) == len(inner.inputs):
-            return self.run(inner, call.arrays, call.path)
-
+        for graph in (layer, getattr(layer, "_functional", None)):
+            if isinstance(graph, self.keras.Function) and len(call.arrays) == len(graph.inputs):
+                return self.run(graph, call.arrays, call.path)
         arguments, options = self._symbolic(call)
         try:
             function = _called(layer, arguments, options, self.keras)

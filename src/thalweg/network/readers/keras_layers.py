@@ -467,6 +467,41 @@ def _repeated(call: Call) -> Array:
     return call.recorder.expand(x, (1, call.layer.n, x.shape[-1]))
 
 
+# Operations of keras.ops.
+
+
+def _reduced(call: Call) -> Any:
+    axis, x = call.layer.axis, call.x
+    if axis is None:
+        return []
+    over = [each % len(x.shape) for each in ([axis] if isinstance(axis, int) else axis)]
+    return call.recorder.reduce(x, over, keep=call.layer.keepdims, pool=True, **call.named())
+
+
+def _multiplied(call: Call) -> Any:
+    """A matrix product of two stacks of matrices, or of a stack and a matrix."""
+    x, y = call.operands()
+    depth = len(x.shape) - 1
+    if len(y.shape) == 2:
+        return call.recorder.product(x, y, ((depth,), (0,)), **call.named())
+    if len(x.shape) != len(y.shape):
+        return []
+    batch = tuple(range(depth - 1))
+    return call.recorder.product(x, y, ((depth,), (depth - 1,)), (batch, batch), **call.named())
+
+
+def _in_another_shape(call: Call) -> Array:
+    shape = [extent or 1 for extent in call.layer.newshape]
+    if -1 in shape:
+        shape[shape.index(-1)] = math.prod(call.x.shape) // -math.prod(shape)
+    return call.recorder.reshape(call.x, shape, **call.named())
+
+
+def _turned(call: Call) -> Array:
+    axes = call.layer.axes
+    return call.recorder.permute(call.x, range(len(call.x.shape))[::-1] if axes is None else axes)
+
+
 LAYERS: Mapping[str, Callable[[Call], Any]] = {
     **dict.fromkeys(("Conv1D", "Conv2D", "Conv3D"), _convolved),
     **dict.fromkeys(("DepthwiseConv1D", "DepthwiseConv2D"), _depthwise),
@@ -526,5 +561,9 @@ OPERATIONS: Mapping[str, Callable[[Call], Any]] = {
     ),
     "Cast": _same,
     "Concatenate": _concatenated,
+    **dict.fromkeys(("Max", "Mean", "Min", "Sum"), _reduced),
+    "Matmul": _multiplied,
+    "Reshape": _in_another_shape,
+    "Transpose": _turned,
 }  # fmt: skip
 """The same for operations of `keras.ops`."""

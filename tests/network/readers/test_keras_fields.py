@@ -1,0 +1,106 @@
+"""Receptive fields of random Keras networks against their gradients, every unit of the last map.
+
+All weights are one, so nothing cancels and any precision tells zero from the rest.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+
+import numpy as np
+import pytest
+
+import thalweg as tw
+
+os.environ.setdefault("KERAS_BACKEND", "jax")
+keras = pytest.importorskip("keras", reason="needs Keras, which CI installs")
+
+from keras import layers  # noqa: E402
+
+
+def random_layer(rng, axes):
+    """A layer of random sizes; averages stand for extremes, whose gradient goes to one place."""
+    padding = rng.choice(["same", "valid"])
+    kernel, stride = tuple(rng.randint(1, 4) for _ in range(axes)), tuple(rng.choice([1, 2, 3]) for _ in range(axes))
+    edges = tuple((rng.randint(0, 2), rng.randint(0, 2)) for _ in range(axes))
+    edges = edges[0] if axes == 1 else edges
+    kinds = ["Conv", "Conv", "Transposed", "Pool", "Pad", "Crop", "Up", "Separable", "Depthwise", "Dilated"]
+    kind = rng.choice(kinds if axes < 3 else kinds[:7])
+    if kind == "Conv":
+        return getattr(layers, f"Conv{axes}D")(2, kernel, stride, padding, groups=rng.choice([1, 2]))
+    if kind == "Transposed":
+        return getattr(layers, f"Conv{axes}DTranspose")(2, kernel, stride, padding)
+    if kind == "Pool":
+        return getattr(layers, f"AveragePooling{axes}D")(kernel, stride, padding)
+    if kind == "Pad":
+        return getattr(layers, f"ZeroPadding{axes}D")(edges)
+    if kind == "Crop":
+        return getattr(layers, f"Cropping{axes}D")(edges)
+    if kind == "Up":
+        size = tuple(rng.randint(1, 3) for _ in range(axes))
+        return getattr(layers, f"UpSampling{axes}D")(size[0] if axes == 1 else size)
+    if kind == "Dilated":
+        return getattr(layers, f"Conv{axes}D")(2, kernel, 1, padding, dilation_rate=rng.choice([2, 3]))
+    if kind == "Separable":
+        return getattr(layers, f"SeparableConv{axes}D")(2, kernel, stride[0], padding)
+    return getattr(layers, f"DepthwiseConv{axes}D")(kernel, stride[0], padding, depth_multiplier=rng.choice([1, 2]))
+
+
+def random_model(seed):
+    """Up to six layers, and a branch around some of them."""
+    rng = random.Random(seed)
+    axes = rng.choice([1, 1, 2, 2, 2, 3])
+    inputs = x = keras.Input((*(rng.randint(*{1: (20, 40), 2: (9, 14), 3: (6, 8)}[axes]) for _ in range(axes)), 2))
+    for _ in range(rng.randint(2, 6)):
+        try:
+            y = random_layer(rng, axes)(x)
+        except ValueError:
+            continue
+        if min(y.shape[1:]) < 2 or np.prod(y.shape[1:]) > 3_000 or y.shape[-1] % 2:
+            continue
+        if rng.random() < 0.4 and y.shape == x.shape:
+            y = layers.Add()([x, y]) if rng.random() < 0.5 else layers.Concatenate()([x, y])
+        x = y
+    return keras.Model(inputs, x)
+
+
+def seen(model):
+    """For every unit of the last map the first and last position, along each axis, with a non-zero gradient."""
+    import jax
+    import jax.numpy as jnp
+
+    shape = tuple(model.input_shape[1:])
+    weights = [jnp.ones(each.shape) for each in model.trainable_variables]
+
+    def summed(x):
+        return model.stateless_call(weights, [], x[None])[0][0].sum(-1)
+
+    gradient = np.asarray(jax.jit(jax.jacrev(summed))(jnp.ones(shape))) != 0
+    axes = len(shape) - 1
+    answer = {}
+    for unit in np.ndindex(*gradient.shape[:axes]):
+        places = np.nonzero(gradient[unit])[:axes]
+        answer[unit] = tuple((int(each.min()), int(each.max())) for each in places) if len(places[0]) else None
+    return answer
+
+
+def check(seed):
+    with keras.StatelessScope(initialize_variables=False):
+        model = random_model(seed)
+        answer = tw.size(model)
+        truth = seen(model)
+    assert answer.complete
+    for unit, interval in truth.items():
+        assert answer.unit(len(answer.layers) - 1, unit).clipped == interval, (seed, unit)
+    return len(truth)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_fields_are_where_the_gradient_is(seed):
+    assert check(seed) > 0
+
+
+@pytest.mark.long
+def test_fields_of_many_models_are_where_the_gradient_is():
+    assert sum(check(seed) for seed in range(1_000, 1_080)) > 4_000
