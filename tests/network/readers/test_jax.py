@@ -129,6 +129,17 @@ def test_channels_first_and_last_are_seen_in_the_first_window():
         same_network(answer, "input 12x10x3; conv3-8/2")
 
 
+def test_without_a_convolution_a_pooling_window_shows_the_positions():
+    def pooled(axes):
+        window = tuple(2 if axis in axes else 1 for axis in range(4))
+        return lambda x: jax.lax.reduce_window(x, 0.0, jax.lax.add, window, window, "VALID") / 4
+
+    first, last = tw.size(pooled((2, 3)), (3, 8, 6)), tw.size(pooled((1, 2)), (8, 6, 3))
+    assert [each.layers[0].output for each in (first, last)] == [(3, 4, 3), (4, 3, 3)]
+    for answer in (first, last):
+        same_network(answer, "input 8x6x3; avgpool")
+
+
 def test_residual_blocks_with_normalisations_after_training():
     def block(p, x):
         y = x
@@ -173,6 +184,19 @@ def test_layer_normalisation_gelu_and_softmax_written_out(fast):
         ("softmax", "activation", 0),
     ]
     assert all(each.receptive_field == (1,) for each in answer.layers)
+
+
+def test_a_normalisation_without_weights_ends_where_a_function_begins():
+    def network(p, x):
+        x = x @ p["into"]
+        x = x * jax.lax.rsqrt((x * x).mean(-1, keepdims=True) + 1e-6)
+        return jnp.tanh(2 * x) @ p["out"]
+
+    answer = tw.size((network, {"into": shaped(6, 8), "out": shaped(8, 4)}), (6,))
+    assert [(each.name, each.kind) for each in answer.layers][1:3] == [
+        ("normalisation", "normalisation"),
+        ("tanh", "activation"),
+    ]
 
 
 def test_a_normalisation_over_positions_is_gated_and_no_pooling_layer():
