@@ -286,7 +286,13 @@ class _Walk:
             function = _called(layer, arguments, options, self.keras)
         except Exception:  # a layer may do anything; then what it computes is asked of the backend
             return None
-        return self.run(function, call.arrays, call.path)
+        mark = self.recorder.mark()
+        made = self.run(function, call.arrays, call.path)
+        seen = self.recorder.identities() if alone else set()
+        if alone and any(one.identity not in seen for each in call.weights() for one in each.weights):
+            self.recorder.forget(mark)  # some were computed with before any tensor was there, out of sight
+            return None
+        return made
 
     def _computed(self, call: Call, symbols: Sequence[Any]) -> list[Any]:
         """The results of what the JAX backend can show."""

@@ -146,10 +146,11 @@ def made_by(name: str) -> object:
 
 def _made(make: Any) -> object:
     """What a function makes; a model of Keras or PyTorch without its weights, where it can be made so."""
-    for framework in ("keras", "torch"):
-        if framework in sys.modules:
-            with contextlib.suppress(Exception), _reader(framework).without_weights():
-                return make()
+    with contextlib.suppress(Exception), contextlib.ExitStack() as scopes:
+        for framework in ("keras", "torch"):
+            if framework in sys.modules:
+                scopes.enter_context(_reader(framework).without_weights())
+        return make()
     return make()
 
 
