@@ -6,7 +6,8 @@ minus infinity where it is no number any more. All see the same loss, that of 30
 
 The others: `torch-lr-finder`'s suggestion, by its defaults (a loss curve of 100 steps at rates from 1e-5 to 10, rising
 exponentially, smoothed by 0.05, stopped at 5 times the best loss; the rate of the steepest descent between the 10
-first points and the 5 last); Prodigy from Optax, which needs no rate and was made for longer runs; 2/lambda_max.
+first points and the 5 last); Prodigy from Optax, which needs no rate and was made for longer runs, so that what it
+reaches in 100 steps stands there too; 2/lambda_max.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from thalweg.tasks import built_in
 
 SEEDS = 5
 STEPS = (1, 5)
+LONGER = 100  # for Prodigy, which first finds out how far it may go
 EXAMPLES = 300
 GRID = np.geomspace(0.02, 200, 80)
 
@@ -99,14 +101,14 @@ def lr_finder(network, first=1e-5, last=10.0, iterations=100, smoothing=0.05, di
 
 
 def prodigy(network):
-    """How far Prodigy's steps lower the loss, after 0 to 5 of them."""
+    """How far Prodigy's steps lower the loss, after 0 to 100 of them."""
     w = jax.numpy.asarray(network.start, jax.numpy.float32)
     optimizer = optax.contrib.prodigy()
-    state, losses = optimizer.init(w), []
-    for _ in range(STEPS[-1] + 1):
+    state, losses, update = optimizer.init(w), [], jax.jit(optimizer.update)
+    for _ in range(LONGER + 1):
         loss, gradient = network.loss_and_gradient(np.asarray(w, np.float64))
         losses.append(loss)
-        updates, state = optimizer.update(jax.numpy.asarray(gradient, jax.numpy.float32), state, w)
+        updates, state = update(jax.numpy.asarray(gradient, jax.numpy.float32), state, w)
         w = optax.apply_updates(w, updates)
     return losses[0] - np.array(losses)
 
@@ -127,6 +129,7 @@ def contest(network):
                 "its forecast alone": decreases(network, answer.forecasts[step].rate)[step] / best,
                 "lr-finder": finder[step] / best,
                 "Prodigy": free[step] / best,
+                f"Prodigy in {LONGER} steps": free[LONGER] / best,
                 "2/lambda_max": steady[step] / best,
             },
         )
@@ -151,7 +154,7 @@ def main():
         rows = []
         for case, seeds in by_case.items():
             cells = [
-                f"{pick([share[who] for share in seeds]):.3f}" for who in seeds[0] for pick in (min, statistics.median)
+                f"{pick([share[who] for share in seeds]):.3g}" for who in seeds[0] for pick in (min, statistics.median)
             ]
             rows.append((*case, *cells))
         contestants = next(iter(by_case.values()))[0]

@@ -18,7 +18,7 @@ Vector = NDArray[np.float64]
 MOST_RUNS = 60
 _NEARLY = 0.97  # of the largest decrease, and
 _SIMILAR = 0.25  # of the least loss above it, make a valley nearly as deep
-_FINEST = 2**0.25  # neighbours of the best rate are no further away than this
+_FINEST = 2**0.125  # neighbours of the best rate are no further away than this
 
 
 class Runs:
