@@ -78,6 +78,19 @@ def test_a_rate_for_every_step_is_an_array_that_the_optimizer_reads():
     np.testing.assert_allclose(run.params["w"], by_hand(HYPER | {"rate": rates})[0], rtol=2e-5)
 
 
+def test_the_optimizer_sees_the_parameters_of_its_step():
+    decayed = training(
+        optimizer=lambda h: optax.chain(optax.add_decayed_weights(2 * h["decay"]), optax.sgd(h["rate"], h["momentum"])),
+        init=lambda key: init(key) | {"b": jnp.zeros(())},
+        loss=lambda params, batch, hyper: loss(params | {"b": 0.0}, batch, hyper | {"decay": 0.0}),
+    )
+    in_the_loss = training(
+        init=lambda key: init(key) | {"b": jnp.zeros(())},
+        loss=lambda params, batch, hyper: loss(params | {"b": 0.0}, batch, hyper),
+    )
+    np.testing.assert_allclose(decayed.run(HYPER).params["w"], in_the_loss.run(HYPER).params["w"], rtol=1e-5)
+
+
 def test_a_run_can_be_differentiated_and_repeated():
     with jax.enable_x64(True):
         ours = training(init=lambda key: {"w": jnp.ones(3), "b": jnp.zeros(())})

@@ -13,7 +13,9 @@ import pytest
 
 import thalweg as tw
 from thalweg.errors import InputError
-from thalweg.learning_rate.forecast import NetworkRates
+from thalweg.learning_rate.forecast import NetworkRates, _trusted
+from thalweg.learning_rate.gauss_newton import network_of
+from thalweg.learning_rate.linearised import Linearisation
 
 X = np.random.default_rng(0).standard_normal((2, 15, 6))
 T = np.random.default_rng(1).standard_normal((2, 15))
@@ -117,6 +119,25 @@ def test_what_is_measured_is_what_literal_steps_do_and_near_the_best_of_a_fine_g
     assert answer.measured(1) >= 0.98 * best[1]
     assert answer.measured(5) >= 0.9 * best[5]
     assert answer.forecasts[1].measured >= 0.95 * best[1]
+
+
+def test_one_step_is_predicted_by_the_network_linearised_half_way():
+    with jax.enable_x64(True):
+        near = network_of(network())
+        answer = tw.rates(network(), steps=1)
+        rate = answer.best_rate(1)
+        loss, gradient = near.loss_and_gradient(near.start)
+        losses = near.descend_linearised(near.start - rate * gradient / 2, near.start, rate, 1)
+    assert answer.predicted(1) == pytest.approx(loss - losses[-1], rel=1e-10)
+
+
+def test_trust_ends_where_the_linearisation_first_goes_astray():
+    model = Linearisation(np.array([1.0]), np.array([1.0]))  # a fall of rate - rate^2 / 2 in one step
+    rates = np.array([0.1, 0.2, 0.4, 0.8])
+    fall = np.array([0.095, 0.18 * 1.1, 0.32 * 2, 0.48])
+    losses = np.stack([np.ones(4), 1 - fall], axis=1)
+    assert _trusted(model, rates, losses).tolist() == [0.2]
+    assert _trusted(model, rates[2:], losses[2:]).tolist() == [0.0]
 
 
 def test_scaling_the_loss_scales_the_rates_inversely():

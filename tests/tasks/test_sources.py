@@ -77,6 +77,15 @@ def test_a_failure_is_one_sentence_with_its_line(folder, text, source, sentence)
     assert "\n" not in str(refused.value)
 
 
+def test_a_file_that_failed_leaves_nothing_behind(folder):
+    (folder / "broken.py").write_text("x = 1 / 0\n")
+    path = list(sys.path)
+    with pytest.raises(InputError):
+        load_task("broken.py:task")
+    assert "thalweg_task_broken" not in sys.modules
+    assert sys.path == path
+
+
 def test_a_folder_is_no_task(folder):
     (folder / "odd.py").mkdir()
     with pytest.raises(InputError, match="it is a folder"):
