@@ -83,6 +83,8 @@ def test_help_describes_the_notation(capsys):
         ((SPEC, "--unit", "maxpool:a"), "'maxpool:a' is not a unit; write a layer, a colon and its position"),
         ((SPEC, "--unit", "maxpool:1,1"), "3 layers are named 'maxpool'; say which: maxpool#1 to maxpool#3."),
         ((SPEC, "--unit", "conv3-64:1"), "Layer 'conv3-64' has no unit '1'; its units are 0..111,0..111"),
+        ((SPEC, "--weights"), "The weights are asked for the gradient of one unit; add --unit LAYER:INDEX."),
+        ((SPEC, "--unit", "FC-100", "--weights"), "The gradient of a unit needs a network that holds its weights"),
         ((SPEC, "--save", "size.pdf"), "the suffix '.pdf' is not one of .json, .csv, .html"),
         (("input 9x9x3; \x1b[31mconv",), "line 1, column 14: '\\x1b' has no meaning here"),
     ],
@@ -156,3 +158,22 @@ def test_a_mistake_about_memory_gets_one_sentence(capsys, options, sentence):
     code, out, err = call(capsys, SPEC, *options)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert sentence in err
+
+
+def test_the_gradient_of_one_unit(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
+    (tmp_path / "weighted_models.py").write_text(
+        "from torch import nn\n\n\ndef small():\n    return nn.Sequential(nn.Conv2d(1, 2, 3), nn.Conv2d(2, 1, 3))\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    unit = ("--input", "1x9x9", "--unit", "1:2,2")
+    code, out, _ = call(capsys, "weighted_models:small", *unit, "--weights", "--json")
+    assert code == 0
+    answer = json.loads(out)
+    assert answer["clipped"] == [[2, 6], [2, 6]]
+    assert answer["effective"]["seen"] == answer["measured"]["seen"] == 25
+    assert (answer["measured"]["samples"], answer["measured"]["seed"]) == (16, 0)
+    code, out, _ = call(capsys, "weighted_models:small", *unit, "--weights")
+    assert "Gradient of unit (2, 2) of 1" in out
+    code, out, _ = call(capsys, "weighted_models:small", *unit, "--json")
+    assert "measured" not in json.loads(out)

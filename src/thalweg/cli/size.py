@@ -41,6 +41,9 @@ def size(
         str | None,
         typer.Option(metavar="LAYER:INDEX", help="What one unit sees: conv3-64:0,5 (second: conv3-64#2:0,5)."),
     ] = None,
+    weights: Annotated[
+        bool, typer.Option("--weights", help="With --unit: also its gradient, with the weights of a PyTorch model.")
+    ] = False,
     reach: Annotated[
         int | None, typer.Option(metavar="N", help="The cheapest changes with which a unit sees N positions.")
     ] = None,
@@ -70,7 +73,9 @@ def size(
     name branches: "start:; conv3-64; relu; conv3-64; add start".
     """
     check_save(save)
+    from thalweg.errors import InputError
     from thalweg.network.byte_sizes import parse_bytes
+    from thalweg.network.readers.reading import opened
     from thalweg.network.size import size as measure
     from thalweg.network.training_step import Setup
     from thalweg.report import Together
@@ -79,7 +84,9 @@ def size(
     named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     asked = Setup.of(**named, checkpointing=checkpointing)
     room = None if memory is None else parse_bytes(memory)
-    answer = measure(model, input).trained_with(asked)
+    if weights and unit is None:
+        raise InputError("The weights are asked for the gradient of one unit; add --unit LAYER:INDEX.")
+    answer = measure(opened(model, weights=True) if weights else model, input).trained_with(asked)
     if reach is not None or changes:
         with progress_bar("changes", _PROGRESS_MARKS) as advance:
 
@@ -90,7 +97,7 @@ def size(
         show(found, json=json, save=save)
         return
     if unit is not None:
-        show(_unit(answer, unit), json=json, save=save)
+        show(_unit(answer, unit, weights), json=json, save=save)
         return
     if other is not None:
         show(answer.compare(measure(other, input), (model, other)), json=json, save=save)
@@ -105,8 +112,8 @@ def size(
     show(parts[0][1] if len(parts) == 1 else Together(tuple(parts)), json=json, save=save)
 
 
-def _unit(answer: Size, unit: str) -> Result:
-    """What the unit of `LAYER:INDEX` sees, and how the paths to it are spread."""
+def _unit(answer: Size, unit: str, weights: bool) -> Result:
+    """What the unit of `LAYER:INDEX` sees, how the paths to it are spread, and with weights also its gradient."""
     from thalweg.errors import InputError
     from thalweg.report import Together
 
@@ -116,4 +123,10 @@ def _unit(answer: Size, unit: str) -> Result:
     if not all(number.isdecimal() and len(number) < 20 for number in numbers):
         raise InputError(f"{unit!r} is not a unit; write a layer, a colon and its position, such as 'maxpool:3,4'.")
     position = [int(number) for number in numbers]
-    return Together((("", answer.unit(layer, position)), ("effective", answer.effective(layer, position))))
+    parts: list[tuple[str, Result]] = [
+        ("", answer.unit(layer, position)),
+        ("effective", answer.effective(layer, position)),
+    ]
+    if weights:
+        parts.append(("measured", answer.measured(layer, position)))
+    return Together(tuple(parts))

@@ -41,6 +41,8 @@ MAX_STEPS = 300_000_000
 """The most positions times taps along all axes of one layer through which paths are counted: a second or two."""
 MOST = 0.95
 """The share of all paths that is called most of them."""
+COLUMNS = ("axis", "sees", "centre", "deviation", "most from", "to", "size")
+"""What `axis_rows` are."""
 _EXACT = 2**53  # up to here float64 counts without rounding
 _LARGE, _SCALED = 1e200, 600  # when counts are divided by a power of two, and which
 
@@ -133,16 +135,12 @@ class EffectiveField(Result):
 
     def table(self) -> Table:
         """One row for each axis."""
-        rows: list[tuple[Cell, ...]] = []
-        for name, profile in zip(axis_names(len(self.profiles)), self.profiles, strict=True):
-            (first, last), (low, high) = profile.seen, profile.most
-            rows.append((name, last - first + 1, profile.mean, profile.deviation, low, high, high - low + 1))
         notes = [self.why_not] if self.why_not else []
         if self.shares is not None:
             notes.append(f"{MOST:.0%} of all paths begin at {self.within:,} of the {self.seen:,} positions seen.")
         unit = ", ".join(map(str, self.index))
-        columns = ("axis", "sees", "centre", "deviation", "most from", "to", "size")
-        return Table(f"Paths to unit ({unit}) of {self.layer}", columns, rows, (*notes, *self.notes))
+        title = f"Paths to unit ({unit}) of {self.layer}"
+        return Table(title, COLUMNS, axis_rows(self.profiles), (*notes, *self.notes))
 
     def to_dict(self) -> dict[str, Any]:
         """Keys: layer, index, axes, paths, within, seen, why_not."""
@@ -158,31 +156,43 @@ class EffectiveField(Result):
 
     def figure(self) -> go.Figure:
         """The shares along every axis, and over the plane where there are two."""
-        import plotly.graph_objects as go
-        from plotly.subplots import make_subplots
+        return spread_figure(self.shares, self.profiles, self.table().title)
 
-        names = axis_names(len(self.profiles))
-        plane = self.shares is not None and self.shares.ndim == 2
-        titles = [f"along the {name}" for name in names] + ["over the image"] * plane
-        figure = make_subplots(1, max(1, len(titles)), subplot_titles=titles)
-        for column, profile in enumerate(self.profiles, start=1):
-            first, last = profile.seen
-            places = list(range(first, last + 1))
-            colours = ["#edae49" if profile.most[0] <= place <= profile.most[1] else "#f3d9a4" for place in places]
-            bars = go.Bar(x=places, y=profile.shares[first : last + 1], marker={"color": colours, "line": {"width": 0}})
-            figure.add_trace(bars, 1, column)
-            figure.update_xaxes(title_text="input position", row=1, col=column)
-        if self.shares is not None and plane:
-            (top, bottom), (left, right) = (profile.seen for profile in self.profiles)
-            part = self.shares[top : bottom + 1, left : right + 1]
-            rows, columns = list(range(top, bottom + 1)), list(range(left, right + 1))
-            figure.add_trace(
-                go.Heatmap(z=part, x=columns, y=rows, zmin=0, colorscale="Viridis", showscale=False), 1, len(titles)
-            )
-            figure.update_yaxes(autorange="reversed", scaleanchor=f"x{len(titles)}", row=1, col=len(titles))
-        return figure.update_layout(
-            title=plain(self.table().title), template="plotly_white", showlegend=False, bargap=0, height=420
+
+def axis_rows(profiles: Sequence[Profile]) -> list[tuple[Cell, ...]]:
+    """The rows of a table, one for each axis."""
+    rows: list[tuple[Cell, ...]] = []
+    for name, profile in zip(axis_names(len(profiles)), profiles, strict=True):
+        (first, last), (low, high) = profile.seen, profile.most
+        rows.append((name, last - first + 1, profile.mean, profile.deviation, low, high, high - low + 1))
+    return rows
+
+
+def spread_figure(shares: Array | None, profiles: Sequence[Profile], title: str) -> go.Figure:
+    """Shares along every axis, and over the plane where there are two."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    names = axis_names(len(profiles))
+    plane = shares is not None and shares.ndim == 2
+    titles = [f"along the {name}" for name in names] + ["over the image"] * plane
+    figure = make_subplots(1, max(1, len(titles)), subplot_titles=titles)
+    for column, profile in enumerate(profiles, start=1):
+        first, last = profile.seen
+        places = list(range(first, last + 1))
+        colours = ["#edae49" if profile.most[0] <= place <= profile.most[1] else "#f3d9a4" for place in places]
+        bars = go.Bar(x=places, y=profile.shares[first : last + 1], marker={"color": colours, "line": {"width": 0}})
+        figure.add_trace(bars, 1, column)
+        figure.update_xaxes(title_text="input position", row=1, col=column)
+    if shares is not None and plane:
+        (top, bottom), (left, right) = (profile.seen for profile in profiles)
+        part = shares[top : bottom + 1, left : right + 1]
+        rows, columns = list(range(top, bottom + 1)), list(range(left, right + 1))
+        figure.add_trace(
+            go.Heatmap(z=part, x=columns, y=rows, zmin=0, colorscale="Viridis", showscale=False), 1, len(titles)
         )
+        figure.update_yaxes(autorange="reversed", scaleanchor=f"x{len(titles)}", row=1, col=len(titles))
+    return figure.update_layout(title=plain(title), template="plotly_white", showlegend=False, bargap=0, height=420)
 
 
 def effective_field(graph: Graph, fields: ReceptiveFields, place: int, index: Sequence[int]) -> EffectiveField:
@@ -208,16 +218,20 @@ def effective_field(graph: Graph, fields: ReceptiveFields, place: int, index: Se
         why_not = why_not or "No path leads to this unit."
         return EffectiveField(name, where, None, None if counted.blocked else 0, (), 0, 0, why_not, ())
     shares = counted.at_input / total
-    axes = range(shares.ndim)
-    profiles = tuple(Profile.of(shares.sum(axis=tuple(other for other in axes if other != axis))) for axis in axes)
     return EffectiveField(
-        name, where, shares, counted.number(total), profiles, _needed(shares), int((shares > 0).sum()), None,
+        name, where, shares, counted.number(total), profiles_of(shares), needed(shares), int((shares > 0).sum()), None,
         tuple(counted.notes),
     )  # fmt: skip
 
 
-def _needed(shares: Array) -> int:
-    """How many positions hold `MOST` of the paths, from the largest share down."""
+def profiles_of(shares: Array) -> tuple[Profile, ...]:
+    """The spread along every axis."""
+    axes = range(shares.ndim)
+    return tuple(Profile.of(shares.sum(axis=tuple(other for other in axes if other != axis))) for axis in axes)
+
+
+def needed(shares: Array) -> int:
+    """How many positions hold `MOST` of all, from the largest share down."""
     import numpy as np
 
     sums = np.cumsum(np.sort(shares, axis=None)[::-1])

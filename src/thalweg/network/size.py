@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
     from thalweg.network.effective_field import EffectiveField
+    from thalweg.network.measured_field import MeasuredField
     from thalweg.network.reach import Reach
 
 
@@ -62,6 +63,7 @@ class Size(Result):
     _graph: Graph = field(repr=False, compare=False)
     _fields: ReceptiveFields = field(repr=False, compare=False)
     _rehearsal: Source | None = field(default=None, repr=False, compare=False)
+    _model: object = field(default=None, repr=False, compare=False)
     _every: bool = field(default=False, repr=False, compare=False)
     setup: Setup = field(default=Setup(), repr=False, compare=False)
     _memories: dict[Setup, Memory] = field(default_factory=dict, repr=False, compare=False)
@@ -93,6 +95,31 @@ class Size(Result):
         from thalweg.network.effective_field import effective_field
 
         return effective_field(self._graph, self._fields, self._place(layer), index)
+
+    def measured(
+        self, layer: str | int, index: Sequence[int] = (), inputs: Any = None, samples: int = 16, seed: int = 0
+    ) -> MeasuredField:
+        """How the gradient of one unit is spread over the input, with the weights that a PyTorch module holds.
+
+        The mean over some inputs of the absolute derivatives: see `thalweg.network.measured_field`. The module stays
+        as it is. The layer must be a module of the network; what is added or joined between modules is none.
+
+        Args:
+            layer: as for `unit`.
+            index: as for `unit`.
+            inputs: a batch of inputs, batch first (for a network that takes several, one batch for each); None for
+                standard normal numbers.
+            samples: how many random inputs.
+            seed: of the random inputs.
+
+        Raises:
+            InputError: as for `unit`; or the network is no PyTorch module or holds no weights, the layer is no module,
+                or the inputs do not fit.
+        """
+        from thalweg.network.measured_field import measured_field
+
+        place = self._place(layer)
+        return measured_field(self._model, self._graph, self._fields, place, index, inputs, samples, seed)
 
     def middle_unit(self, layer: str | int) -> Unit:
         """What the unit in the middle of a layer sees.
@@ -320,10 +347,10 @@ def size(model: Any, input: str | Sequence[Any] | None = None) -> Size:  # noqa:
     """
     model = opened(model)
     graph = read(model, _shape(input))
-    return _size_of(graph, rehearsal_of(model, graph))
+    return _size_of(graph, rehearsal_of(model, graph), model)
 
 
-def _size_of(graph: Graph, rehearsal: Source | None) -> Size:
+def _size_of(graph: Graph, rehearsal: Source | None, model: object) -> Size:
     seen = ReceptiveFields(graph)
     layers, totals = [], Counts()
     for operation, each in zip(graph.operations, count(graph), strict=True):
@@ -357,6 +384,7 @@ def _size_of(graph: Graph, rehearsal: Source | None) -> Size:
         graph,
         seen,
         rehearsal,
+        model,
     )
 
 

@@ -44,15 +44,19 @@ _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 _CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 
 
-def opened(model: object) -> object:
+def opened(model: object, weights: bool = False) -> object:
     """The module that `module:callable` or a configuration of Hugging Face stands for; all else stays as it is.
+
+    Args:
+        model: as for `read`.
+        weights: whether what `module:callable` makes must hold its weights.
 
     Raises:
         InputError: it cannot be made.
         MissingPackageError: the package that makes it is not installed.
     """
     if isinstance(model, str) and _CALLABLE.fullmatch(model.strip()) and not _exists(model):
-        model = made_by(model.strip())
+        model = made_by(model.strip(), weights)
     if isinstance(model, str | os.PathLike) and _exists(os.fspath(model)) and _holds_configuration(Path(model)):
         model = _reader("hugging_face").configuration(Path(model))
     transformers = sys.modules.get("transformers")
@@ -113,10 +117,14 @@ def _reader(name: str) -> Any:
     return importlib.import_module(f"thalweg.network.readers.{name}")
 
 
-def made_by(name: str) -> object:
+def made_by(name: str, weights: bool = False) -> object:
     """The model that `module:callable` names; the current folder is importable.
 
     A class, or a function that needs no argument, is called; a function that needs some is the model itself.
+
+    Args:
+        name: of the model.
+        weights: whether what is made must hold its weights.
 
     Raises:
         InputError: there is no such module or name, or the module or the call fails; the message says why.
@@ -130,7 +138,9 @@ def made_by(name: str) -> object:
             if not hasattr(found, part):
                 raise InputError(f"{module_name!r} has no {path!r}; name a function, a class or a model in it.")
             found = getattr(found, part)
-        return _made(found) if _makes_a_model(found) else found
+        if not _makes_a_model(found):
+            return found
+        return found() if weights else _made(found)
     except InputError:
         raise
     except ModuleNotFoundError as error:

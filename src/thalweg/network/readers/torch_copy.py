@@ -1,8 +1,9 @@
-"""A PyTorch module without its weights: a copy on the meta device that shares no tensor with the original."""
+"""Copies of a PyTorch module: one on the meta device, without its weights, and one that can be run with them."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,12 +35,34 @@ def copied(model: torch.nn.Module) -> Copied:
     Raises:
         InputError: the module cannot be copied.
     """
+    made = _copied(model, _without_values)
+    names: dict[str, torch.Tensor] = dict(made.named_parameters())
+    first = {id(tensor): name for name, tensor in names.items()}
+    aliases: dict[str, list[str]] = {}
+    for name, tensor in made.named_parameters(remove_duplicate=False):
+        aliases.setdefault(first[id(tensor)], []).append(name)
+    return Copied(made, names, aliases)
+
+
+def twin(model: torch.nn.Module) -> torch.nn.Module:
+    """A copy in evaluation mode that computes the same: its weights are those of the original, without gradients.
+
+    What a run may write into, buffers and tensors kept elsewhere, it has for itself.
+
+    Raises:
+        InputError: the module cannot be copied.
+    """
+    return _copied(model, _with_values)
+
+
+def _copied(model: torch.nn.Module, replaced: Callable[[torch.Tensor], torch.Tensor]) -> torch.nn.Module:
+    """A copy in evaluation mode with other tensors in the place of its own."""
     memo: dict[int, Any] = {}
     for module in model.modules():
         for held in (module._parameters, module._buffers, module.__dict__):
             for tensor in held.values():
                 if isinstance(tensor, torch.Tensor) and id(tensor) not in memo:
-                    memo[id(tensor)] = _without_values(tensor)
+                    memo[id(tensor)] = replaced(tensor)
     try:
         made = copy.deepcopy(model, memo)
     except Exception as error:
@@ -48,13 +71,14 @@ def copied(model: torch.nn.Module) -> Copied:
             f"The module cannot be copied ({type(error).__name__}: {reason}), and its own weights are left alone; "
             "give a function that builds it, as module:function."
         ) from error
-    made.eval()
-    names: dict[str, torch.Tensor] = dict(made.named_parameters())
-    first = {id(tensor): name for name, tensor in names.items()}
-    aliases: dict[str, list[str]] = {}
-    for name, tensor in made.named_parameters(remove_duplicate=False):
-        aliases.setdefault(first[id(tensor)], []).append(name)
-    return Copied(made, names, aliases)
+    return made.eval()
+
+
+def _with_values(tensor: torch.Tensor) -> torch.Tensor:
+    if not isinstance(tensor, torch.nn.Parameter):
+        return tensor.detach().clone()
+    own = tensor.detach().clone() if tensor.is_inference() else tensor.detach()  # those take part in no gradient
+    return torch.nn.Parameter(own, requires_grad=False)
 
 
 def _without_values(tensor: torch.Tensor) -> torch.Tensor:
