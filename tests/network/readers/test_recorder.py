@@ -380,6 +380,41 @@ def test_padding_with_a_maps_own_values(border, seen):
     assert answer.layers[-1].connections - answer.layers[-1].connections_inside == zeros
 
 
+@given(st.integers(1, 7), st.sampled_from([2, 3]))
+def test_a_roll_written_as_two_slices_is_a_roll(shift, axis):
+    """`roll(x, s) = concatenate(x[-s:], x[:-s])`, which is what exporters and `jax.numpy.roll` write."""
+    written, called = Recorder(), Recorder()
+    x = image(written)
+    parts = [written.slice(x, axis, 8 - shift, 8), written.slice(x, axis, 0, 8 - shift)]
+    conv(written, written.concatenate(parts, axis), 2)
+    conv(called, called.roll(image(called), axis, shift), 2)
+    assert last(written) == last(called)
+    one, other = size(written.graph()), size(called.graph())
+    assert all(one.unit("conv", (i, i)).clipped == other.unit("conv", (i, i)).clipped for i in range(8))
+    # The unit at 3 + shift reads around position 3, wherever the roll has put it.
+    place = [5, 5]
+    place[axis - 2] = (3 + shift) % 8
+    if 1 <= place[axis - 2] <= 6 and (2 + shift) % 8 < (3 + shift) % 8 < (4 + shift) % 8:
+        assert one.unit("conv", place).clipped[axis - 2] == (2, 4)
+
+
+def test_slices_that_are_no_roll_are_not_followed():
+    recorder = Recorder()
+    x, y = image(recorder), image(recorder)
+    cuts = {
+        "in their order": [(x, 0, 3), (x, 3, 8)],
+        "with a gap": [(x, 4, 8), (x, 0, 3)],
+        "one twice": [(x, 3, 8), (x, 3, 8)],
+        "of two arrays": [(x, 3, 8), (y, 0, 3)],
+        "every other": [(x, 4, 8), (x, 0, 4)],
+    }
+    for name, ((a, start, stop), (b, first, after)) in cuts.items():
+        step = 2 if name == "every other" else 1
+        parts = [recorder.slice(a, 2, start, stop, step), recorder.slice(b, 2, first, after, step)]
+        recorder.concatenate(parts, 2, name)
+        assert recorder.graph().operations[-1].kind is Kind.GATHER, name
+
+
 def test_an_axis_with_one_position_is_known_when_it_grows_again():
     recorder = Recorder()
     x = recorder.slice(image(recorder), 2, 3, 4)

@@ -252,6 +252,13 @@ class Recorder:
                 x = self._moved(Kind.PAD, x, axis, whole, slide, shape, name, module)
         return x
 
+    def roll(self, x: Array, axis: int, shift: int, name: str = "roll", module: str = "") -> Array:
+        """Moved along an axis, the shorter way round; what leaves at one end comes in at the other."""
+        half = x.shape[axis] // 2
+        low = [0] * len(x.shape)
+        low[axis] = (shift + half) % x.shape[axis] - half
+        return self.pad(x, low, [-width for width in low], name, module, Border.WRAPPED)
+
     def concatenate(self, parts: Sequence[Array], axis: int, name: str = "concat", module: str = "") -> Array:
         """Arrays one after the other along an axis."""
         shape = list(parts[0].shape)
@@ -262,6 +269,9 @@ class Recorder:
         if not units:
             return self.constant(shape, _together(parts))
         if any(ax.has_positions(each.axes[axis]) for each in units):
+            cut = self._cut_from(parts, axis)
+            if cut is not None:
+                return self.roll(cut, axis, parts[0].shape[axis], name, module)
             return self.gather(parts, shape, lost=(axis,), name=name, module=module)
         units = self._evened(units, module)
         flat = [replace(each, axes=_with(each.axes, axis, ())) for each in units]
@@ -271,6 +281,26 @@ class Recorder:
         return self._make(
             Kind.CONCATENATE, units, tuple(shape), axes, name, module, weights=_together(parts), channel=axis
         )
+
+    def _cut_from(self, parts: Sequence[Array], axis: int) -> Array | None:
+        """What two parts were cut from, where they are its end and its beginning: some frameworks write `roll` so."""
+        cuts = [self._operations[self._makers[part.id]] for part in parts if part.id in self._makers]
+        if len(parts) != 2 or len(cuts) != 2 or any(cut.kind is not Kind.CROP for cut in cuts):
+            return None
+        end, beginning = parts
+        # A single position is not told from other axes of extent 1, but its other part says which axis it is.
+        places = [place for place in (self._whole_axis(part, axis) for part in parts) if place is not None]
+        if cuts[0].input != cuts[1].input or not places:
+            return None
+        place = places[0]
+        if _with(end.axes, axis, ()) != _with(beginning.axes, axis, ()):
+            return None
+        wanted = [Slide((1,), low=(-beginning.shape[axis],)), Slide((1,), high=(-end.shape[axis],))]
+        if [cut.window for cut in cuts] != [slide.window((place,), self._axes) for slide in wanted]:
+            return None
+        extent = end.shape[axis] + beginning.shape[axis]
+        shape = (*end.shape[:axis], extent, *end.shape[axis + 1 :])
+        return Array(shape, _with(end.axes, axis, ax.position(place, extent)), cuts[0].input.id)
 
     def gather(
         self,

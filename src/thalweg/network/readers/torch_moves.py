@@ -159,11 +159,9 @@ def _roll(call: Call, x: Array, shifts: int | Sequence[int], dims: int | Sequenc
     moves = [shifts] if isinstance(shifts, int) else list(shifts)
     if not dims and dims != 0:  # of all values in a row
         return call.recorder.gather([x], call.shape, **call.named())
-    low = [0] * len(x.shape)
     for axis, shift in zip(dims_of(x, dims), moves, strict=True):
-        half = x.shape[axis] // 2  # the shorter way round
-        low[axis] = (shift + half) % x.shape[axis] - half
-    return call.recorder.pad(x, low, [-each for each in low], border=Border.WRAPPED, **call.named())
+        x = call.recorder.roll(x, axis, shift, **call.named())
+    return x
 
 
 @rule("flip", "sort", "cummax", "cummin", "msort", "rot90")

@@ -200,10 +200,11 @@ def test_values_of_the_map_itself_are_not_zero_padding(measure):
         x = net.node("Pad", [net.input("x", [1, 1, 6, 6]), net.numbers(0, 0, 1, 1, 0, 0, 1, 1)], mode=mode)
         return measure(net.model(net.conv(x, 1, 1, (3, 3), "conv"))).layers[-1]
 
-    plain, mirrored = after("constant"), after("reflect")
-    assert (plain.connections, plain.connections_inside) == (36 * 9, 16 * 16)
-    assert (mirrored.connections, mirrored.connections_inside) == (36 * 9, 36 * 9)
-    assert plain.receptive_field == mirrored.receptive_field == (3, 3)
+    plain = after("constant")
+    assert (plain.connections, plain.connections_inside, plain.receptive_field) == (36 * 9, 16 * 16, (3, 3))
+    for mode in ("reflect", "edge", "wrap"):
+        own = after(mode)
+        assert (own.connections, own.connections_inside, own.receptive_field) == (36 * 9, 36 * 9, (3, 3)), mode
 
 
 def wrong_conv(*weight, bias=None, **attributes):

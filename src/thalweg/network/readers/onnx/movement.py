@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from thalweg.network.graph import Kind, written
+from thalweg.network.graph import Border, written
 from thalweg.network.readers.onnx.file import MAX_EXTENT, checked
 from thalweg.network.readers.onnx.operations import Call, UnfollowedError, handles
 from thalweg.network.readers.onnx.values import Value
-from thalweg.network.readers.recorder import Array, Slide
+from thalweg.network.readers.recorder import Array
 
 if TYPE_CHECKING:
     from thalweg.network.readers.onnx.file import Numbers
@@ -21,6 +21,8 @@ MOST_PARTS = 4096
 """Into how many parts an array may be split or joined."""
 
 _WHOLE = frozenset({5, 6, 7, 9, 12, 13})  # TensorProto's types: whole numbers of more than 8 bits, and yes or no
+
+_BORDERS = {"reflect": Border.MIRRORED, "edge": Border.REPEATED, "wrap": Border.WRAPPED}
 
 # The same values in another shape.
 
@@ -238,22 +240,8 @@ def _pad(call: Call) -> Value:
     if min(shape, default=1) < 1 < min(x.shape, default=1) + 1:
         call.fail(f"leaves nothing of {written(x.shape)}")
     checked(shape, call.name)
-    mode = call.node.text("mode", "constant")
-    if mode == "constant":
-        return Value(call.recorder.pad(x, low, high, call.name, call.module))
-    changed = [axis for axis in range(rank) if low[axis] or high[axis]]
-    if not changed:
-        return Value(x)
-    beside = next((axis for axis in (1, *range(rank)) if axis < rank and axis not in changed), None)
-    if x.is_constant or mode == "wrap" or beside is None:
-        return Value(call.recorder.gather([x], shape, changed, call.name, call.module))
-    # Values of the map itself, so that no tap of a window falls on zeros.
-    slide = Slide(
-        (1,) * len(changed), low=tuple(low[axis] for axis in changed), high=tuple(high[axis] for axis in changed)
-    )
-    return Value(
-        call.recorder.slide(Kind.UPSAMPLE, x, changed, slide, channel=beside, name=call.name, module=call.module)
-    )
+    border = _BORDERS.get(call.node.text("mode", "constant"), Border.ZEROS)
+    return Value(call.recorder.pad(x, low, high, call.name, call.module, border))
 
 
 @handles("CenterCropPad")
