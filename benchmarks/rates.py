@@ -4,9 +4,12 @@ T = 100 steps, 200 learning rates, every step: 20,000 exact losses; medians of i
 `w -= c * (X.T @ (X @ w - t))`, which reads X twice a step. "Two products" is X behind `matvec` and `rmatvec`, which
 reads it twice too; "fused" is the array itself, whose rows are read from memory once a step, block by block, so that
 the second product finds them in the cache. That matters where X is larger than the caches, and the more so the more of
-the memory's speed the processor can use: the large array is also run with a thread of BLAS for each core.
+the memory's speed the processor can use: the large array is also run with a thread of BLAS for each core. "Whole" is
+the run with as many products as steps, which schedules and momentum need; where products are dear, the surface alone
+makes fewer of them (`thalweg.learning_rate.constant_rates`).
 
-The second table is the time of a run for more steps and for fewer rows: it is in proportion to both.
+The second table is the time of a run for more steps and for fewer rows: in proportion to the rows, and for many steps
+to the square root of their number.
 """
 
 from __future__ import annotations
@@ -60,12 +63,13 @@ def cost(name, X, given, threads, repeats):
             {
                 "plain": lambda: plain_run(X, t, limit / 2),
                 "surface": lambda: surface(problem, limit),
-                "run": lambda: tw.rates(problem, STEPS),
+                "whole run": lambda: tw.rates(problem, STEPS, whole=True),
             },
             repeats,
         )
     plain = times["plain"]
-    return name, threads, plain, times["surface"] / plain, times["run"] / plain
+    products = tw.rates(problem, STEPS).run.done
+    return name, threads, plain, times["surface"] / plain, products, times["whole run"] / plain
 
 
 def costs():
@@ -83,19 +87,21 @@ def costs():
 
 def growth():
     X = dense(2000, 2000)
-    runs = {"as it is": (X, STEPS), "half the rows": (X[:1000], STEPS), "twice the steps": (X, 2 * STEPS)}
-    runs |= {"four times the steps": (X, 4 * STEPS)}
-    problems = {name: (tw.LeastSquares(values, targets(values)), steps) for name, (values, steps) in runs.items()}
-    contestants = {name: lambda p=p, steps=steps: tw.rates(p, steps) for name, (p, steps) in problems.items()}
-    times = interleaved_medians(contestants, repeats=5)
-    for name, seconds in times.items():
-        yield name, seconds, seconds / times["as it is"]
+    runs = [(X[:1000], 100), *((X, steps) for steps in (100, 200, 400, 1000, 4000))]
+    problems = [(tw.LeastSquares(values, targets(values)), steps) for values, steps in runs]
+    contestants = {place: lambda p=p, steps=steps: tw.rates(p, steps) for place, (p, steps) in enumerate(problems)}
+    plain = {"plain": lambda: plain_run(X, problems[1][0].t, 1e-3)}
+    times = interleaved_medians(contestants | plain, repeats=5)
+    for place, (problem, steps) in enumerate(problems):
+        literal = times["plain"] * steps / STEPS * problem.n / len(X)
+        products = tw.rates(problem, steps).run.done
+        yield problem.n, steps, products, times[place], times[place] / times[1], times[place] / literal
 
 
 def main():
-    columns = ("data", "BLAS threads", "one plain run, s", "surface / plain", "of it the run")
+    columns = ("data", "BLAS threads", "one plain run, s", "surface / plain", "products", "whole run / plain")
     print(Table(f"All learning rates beside one plain run of {STEPS} steps", columns, list(costs())).to_text())
-    columns = ("dense 2000 x 2000", "one run, s", "of the first")
+    columns = ("rows of 2000 columns", "steps", "products", "the run, s", "of 100 steps", "of as many plain steps")
     print(Table(f"How a run of {STEPS} steps grows", columns, list(growth())).to_text())
 
 

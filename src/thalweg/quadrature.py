@@ -53,44 +53,57 @@ class Step(NamedTuple):
     right: Vector
 
 
-def measure(
-    X: Any,
-    residual: Vector,
-    steps: int,
-    *,
-    shift: float = 0.0,
-    progress: Callable[[int], None] | None = None,
-    keep_interrupted: bool = False,
-) -> Measure:
-    """The measure that is exact for `steps` steps of gradient descent, by `steps` products with X and X^T.
+class Run:
+    """A bidiagonalisation of X from a residual that goes on whenever more of the measure is asked for.
 
     Args:
         X: `(n, d)`, an `Operator` or an array; what is in memory or in a mapped file is read once a step.
         residual: the first residual, `(n,)`; or `(n + d,)` where `shift` is positive.
-        steps: the number of steps, at least 1.
         shift: c >= 0 stands for X with `c I` appended below, which is how a ridge term enters.
-        progress: called with the number of steps done after each.
-        keep_interrupted: whether Ctrl-C, once a step is done, ends the run with the measure of the steps done.
-
-    Raises:
-        KeyboardInterrupt: Ctrl-C was pressed, and nothing done was to be kept.
     """
-    done: list[tuple[float, float]] = []
-    try:
-        for diagonal, below, _ in bidiagonalise(X, residual, shift):
-            done.append((diagonal, below))
+
+    def __init__(self, X: Any, residual: Vector, shift: float = 0.0) -> None:
+        self._going = Bidiagonalisation(X, residual, shift)
+        self._total = float(residual @ residual)
+        self._diagonals: list[float] = []
+        self._belows: list[float] = []
+        self.exhausted = False
+
+    @property
+    def done(self) -> int:
+        """The number of steps done: products with X, and as many with X^T."""
+        return len(self._diagonals)
+
+    def go_on(self, steps: int, progress: Callable[[int], None] | None = None) -> None:
+        """Up to `steps` steps in all, or until the run has seen all that the residual touches.
+
+        Args:
+            steps: how many steps, those done included.
+            progress: called with the number of steps done after each.
+        """
+        while self.done < steps and not self.exhausted:
+            step = next(self._going, None)
+            if step is None:
+                self.exhausted = True
+                return
+            self._diagonals.append(step.diagonal)
+            self._belows.append(step.below)
+            self.exhausted = step.below == 0
             if progress is not None:
-                progress(len(done))
-            if len(done) == steps:
-                break
-        exhausted = len(done) < steps or done[-1][1] == 0
-    except KeyboardInterrupt:
-        if not (keep_interrupted and done):
-            raise
-        steps, exhausted = len(done), False
-    diagonals, belows = [first for first, _ in done], [second for _, second in done]
-    nodes, weights = _quadrature(diagonals, belows, float(residual @ residual))
-    return Measure(nodes, weights, steps, exhausted)
+                progress(self.done)
+
+    def measure(self, steps: int | None = None) -> Measure:
+        """The measure as it was after `steps` of the steps done; after all of them by default."""
+        steps = self.done if steps is None else steps
+        nodes, weights = _quadrature(self._diagonals[:steps], self._belows[:steps], self._total)
+        return Measure(nodes, weights, steps, self.exhausted and steps == self.done)
+
+
+def measure(X: Any, residual: Vector, steps: int, *, shift: float = 0.0) -> Measure:
+    """The measure that is exact for `steps` steps, at least 1, of gradient descent: see `Run`."""
+    run = Run(X, residual, shift)
+    run.go_on(steps)
+    return run.measure()._replace(steps=steps)
 
 
 def shifted(seen: Measure, square: float) -> Measure:
@@ -113,7 +126,7 @@ def largest_singular_value(X: Any) -> float:
     diagonal: list[float] = []
     below: list[float] = []
     node, settled = 0.0, 0
-    for step in bidiagonalise(operator, start, 0.0):
+    for step in Bidiagonalisation(operator, start):
         diagonal.append(step.diagonal)
         below.append(step.below)
         if len(diagonal) % 8 == 0:
@@ -125,37 +138,44 @@ def largest_singular_value(X: Any) -> float:
     return float(np.sqrt(_largest_node(diagonal, below)))
 
 
-def bidiagonalise(X: Any, residual: Vector, shift: float) -> Iterator[Step]:
+class Bidiagonalisation(Iterator[Step]):
     """Golub-Kahan steps until the Krylov space is exhausted (to rounding) or the caller has enough.
 
     No reorthogonalisation: copies of a node that rounding brings in share its weight, so the measure stays right.
     """
-    operator = as_operator(X)
-    n = operator.shape[0]
-    norm = _length(residual)
-    if norm == 0:
-        return
-    r, length = residual / norm, 1.0
-    Xt_r = operator.rmatvec(r[:n]) + (shift * r[n:] if shift else 0.0)
-    v = np.zeros(operator.shape[1])
-    below = scale = 0.0
-    while True:
+
+    def __init__(self, X: Any, residual: Vector, shift: float = 0.0) -> None:
+        self._operator, self._shift = as_operator(X), shift
+        n, norm = self._operator.shape[0], _length(residual)
+        self._over = norm == 0
+        if self._over:
+            return
         # r and X^T r are those of the left vector times its length, which spares a division of either.
-        Xt_r *= 1 / length
-        Xt_r -= below * v
-        v = Xt_r
+        self._r, self._length = residual / norm, 1.0
+        self._Xt_r = self._operator.rmatvec(self._r[:n]) + (shift * self._r[n:] if shift else 0.0)
+        self._v = np.zeros(self._operator.shape[1])
+        self._below = self._scale = 0.0
+
+    def __next__(self) -> Step:
+        if self._over:
+            raise StopIteration
+        v, r, epsilon = self._Xt_r, self._r, self._operator.epsilon
+        v *= 1 / self._length
+        v -= self._below * self._v
         diagonal = _length(v)
-        scale = max(scale, diagonal, below)
-        if diagonal <= operator.epsilon * scale:
-            return
+        self._scale = max(self._scale, diagonal, self._below)
+        if diagonal <= epsilon * self._scale:
+            self._over = True
+            raise StopIteration
         v /= diagonal
-        r *= diagonal / length
-        r, Xt_r = _sweep(operator, v, r, shift)
-        below = length = _length(r)
-        if below <= operator.epsilon * scale:
-            yield Step(diagonal, 0.0, v)
-            return
-        yield Step(diagonal, below, v)
+        r *= diagonal / self._length
+        self._v = v
+        self._r, self._Xt_r = _sweep(self._operator, v, r, self._shift)
+        self._below = self._length = _length(self._r)
+        if self._below <= epsilon * self._scale:
+            self._over = True
+            return Step(diagonal, 0.0, v)
+        return Step(diagonal, self._below, v)
 
 
 def _sweep(operator: Operator, v: Vector, subtract: Vector, shift: float) -> tuple[Vector, Vector]:

@@ -115,7 +115,7 @@ def test_the_json_has_what_programs_count_on(capsys):
 def test_ctrl_c_keeps_the_steps_that_are_done(capsys, monkeypatch, steps_done):
     from thalweg import quadrature
 
-    steps = quadrature.bidiagonalise
+    steps = quadrature.Bidiagonalisation
 
     def interrupted(*arguments):
         for count, step in enumerate(steps(*arguments)):
@@ -126,7 +126,7 @@ def test_ctrl_c_keeps_the_steps_that_are_done(capsys, monkeypatch, steps_done):
     data = tw.load("diabetes")
     limit = tw.LeastSquares(data.X, data.t).stability_rate
     monkeypatch.setattr(tw.LeastSquares, "stability_rate", limit)  # which is a run of its own
-    monkeypatch.setattr(quadrature, "bidiagonalise", interrupted)
+    monkeypatch.setattr(quadrature, "Bidiagonalisation", interrupted)
     code, out, err = call(capsys, "diabetes", "--steps", "9", "--json")
     assert code == 130
     if steps_done:

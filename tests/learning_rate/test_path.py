@@ -52,6 +52,6 @@ def test_from_zero_no_further_product_is_needed(monkeypatch):
     cheap, (run, _) = path_from_zero(curve.measure, 30), path(curve.problem, curve.start, 20, np.empty((0, 10)))
     rate, step = np.full(21, 0.9 * curve.stability_rate), np.arange(21)
     np.testing.assert_allclose(cheap.norms(rate, step), run.norms(rate, step), rtol=1e-12)
-    monkeypatch.setattr("thalweg.learning_rate.path.bidiagonalise", None)  # so that no further run can be made
+    monkeypatch.setattr("thalweg.learning_rate.path.Bidiagonalisation", None)  # so that no further run can be made
     assert curve.norm(0.1, 20) > 0
     assert curve.norm(np.zeros((2, 3)), [0, 1]).shape == (2, 3, 2)

@@ -83,15 +83,17 @@ def rates(
     problem = tw.LeastSquares(source.X, source.t, l2)
     tried = None if test is None else tw.load(test, target=target)
     try:
+        scheduled = bool(schedule or json or save)
+        whole = scheduled or momentum is not None
         with progress_bar("steps", steps) as advance:
-            answer = tw.rates(problem, steps, progress=advance, keep_interrupted=True)
+            answer = tw.rates(problem, steps, whole=whole, progress=advance, keep_interrupted=True)
         interrupted = answer.steps < steps
         if interrupted:
             print(f"Interrupted after {answer.steps:,} of {steps:,} steps; the answer is for these.", file=sys.stderr)
         parts: list[tuple[str, Result]] = [("", answer)]
         if grid is not None:
             parts.append(("grid", answer.on_grid(grid)))
-        if schedule or json or save:
+        if scheduled:
             parts.append(("", answer.schedule_details(peak=peak)))
         if momentum is not None:
             parts.append(("momentum", answer.momentum(momentum)))

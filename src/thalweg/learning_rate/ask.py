@@ -25,6 +25,7 @@ def rates(
     steps: int = ...,
     *,
     start: ArrayLike | None = ...,
+    whole: bool = ...,
     progress: Callable[[int], None] | None = ...,
     keep_interrupted: bool = ...,
 ) -> curve.Rates: ...
@@ -65,6 +66,7 @@ def rates(problem: Any, steps: int | None = None, **settings: Any) -> Any:
             left as it is.
         steps: the largest number of steps T asked about; 100 for least squares and 5 for networks by default.
         start: of least squares, the first weights, `(d,)`; zeros by default.
+        whole: of least squares, whether schedules or momentum will be asked for, which need the run as a whole.
         hyper: of a training, the hyperparameters that its loss reads. Its optimizer plays no part.
         key: of a training, for its start and batches; `jax.random.key(0)` by default.
         batches: of a training, how many of its batches, from the first on, make up the loss; all, but no more than
@@ -72,7 +74,7 @@ def rates(problem: Any, steps: int | None = None, **settings: Any) -> Any:
         data: of a module, its inputs (a tensor, a tuple of positional or a dictionary of named arguments) and the
             targets, as a pair.
         loss: of a module, `(outputs, targets) -> scalar`, such as `torch.nn.functional.cross_entropy`.
-        progress: called with the number of products done, 1 to `steps`; for networks with the percentage done.
+        progress: called with the number of products done, up to `steps`; for networks with the percentage done.
         keep_interrupted: of least squares, whether Ctrl-C ends the run early with the answer so far.
 
     Returns:

@@ -24,12 +24,13 @@ from numpy.typing import ArrayLike, NDArray
 
 from thalweg.arrays import checked_count
 from thalweg.errors import InputError
+from thalweg.learning_rate.constant_rates import for_constant_rates
 from thalweg.learning_rate.pictures import LIMIT, Course, course_figure, step_surface_figure
 from thalweg.learning_rate.spectrum import Spectrum, spectrum_of
 from thalweg.learning_rate.surface import PowerSums, best_rates, power_sums, scalar
 from thalweg.least_squares import LeastSquares
 from thalweg.operators import DOUBLE
-from thalweg.quadrature import Measure, measure, shifted
+from thalweg.quadrature import Measure, Run, shifted
 from thalweg.report import Result, Table, counted
 
 if TYPE_CHECKING:
@@ -59,18 +60,21 @@ def rates(
     steps: int = 100,
     *,
     start: ArrayLike | None = None,
+    whole: bool = False,
     progress: Callable[[int], None] | None = None,
     keep_interrupted: bool = False,
 ) -> Rates:
     """The exact loss of gradient descent for every learning rate and every number of steps up to `steps`.
 
-    The cost is that of one plain gradient-descent run: `steps` products with X and with X^T.
+    The cost is at most that of one plain gradient-descent run: `steps` products with X and with X^T. For many steps it
+    is less, such as 194 products with each for 1,000 steps; see `thalweg.learning_rate.constant_rates`.
 
     Args:
         problem: the least-squares problem; with `l2 > 0` the surface has the floor and the null-space part of F2.9.
         steps: the largest number of steps T asked about, at least 1.
         start: the first weights w0, `(d,)`; zeros by default.
-        progress: called with the number of products done, 1 to `steps`.
+        whole: whether to make all of the products now. Schedules and momentum need them, and make them if they must.
+        progress: called with the number of products done, 1 to `steps`; with `steps` where the rest is not needed.
         keep_interrupted: whether Ctrl-C, once a step is done, ends the run early with the answer for the steps done,
             which `Rates.steps` counts, instead of a KeyboardInterrupt.
 
@@ -91,10 +95,13 @@ def rates(
             f"The first residual X w0 - t holds nothing larger than {np.abs(residual).max():g}, whose square is lost "
             "in float64; rescale t."
         )
-    seen = measure(problem.operator, residual, steps, shift=shift, progress=progress, keep_interrupted=keep_interrupted)
+    run = Run(problem.operator, residual, shift)
+    seen = for_constant_rates(
+        run, steps, problem.operator.size, whole=whole, progress=progress, keep_interrupted=keep_interrupted
+    )
     if not (seen.weights @ seen.nodes) > 0:
         raise InputError("The gradient at the start is zero: the loss is at its minimum and every rate is optimal.")
-    return Rates(problem=problem, steps=seen.steps, measure=seen, start=w0)
+    return Rates(problem=problem, steps=seen.steps, measure=seen, start=w0, run=run)
 
 
 def first_residual(problem: LeastSquares, w0: Array) -> tuple[Array, float]:
@@ -115,12 +122,16 @@ class Rates(Result):
         steps: T, the largest number of steps the surface is exact for.
         measure: the nodes and weights that the surface is a sum over.
         start: the first weights w0, `(d,)`.
+        run: the run over the data, which goes on where schedules or momentum need more of it.
+        added: c^2 for a penalty that is not in the run: it stands for rows `c I` below X.
     """
 
     problem: LeastSquares = field(repr=False)
     steps: int
     measure: Measure = field(repr=False)
     start: Array = field(repr=False)
+    run: Run = field(repr=False)
+    added: float = field(repr=False, default=0.0)
 
     @property
     def n(self) -> int:
@@ -144,8 +155,14 @@ class Rates(Result):
 
     @cached_property
     def spectrum(self) -> Spectrum:
-        """The Hessian's eigenvalues as the run sees them, and the loss along each."""
+        """The Hessian's eigenvalues as the run sees them, and the loss along each: enough for every constant rate."""
         return spectrum_of(self.measure, self.n)
+
+    @cached_property
+    def whole_spectrum(self) -> Spectrum:
+        """The same from as many products as steps: what `steps` steps of any method make of the residual."""
+        self.run.go_on(self.steps)
+        return spectrum_of(shifted(self.run.measure(), self.added), self.n)
 
     def loss(self, rate: ArrayLike, step: ArrayLike) -> Any:
         """The loss after `step` steps at constant learning rate `rate`, exact to rounding.
@@ -276,7 +293,8 @@ class Rates(Result):
                 "Another l2 comes from the same run only where that had none and started from zero; call rates again."
             )
         problem = self.problem.with_l2(l2)
-        return Rates(problem, self.steps, shifted(self.measure, self.n * problem.l2), self.start)
+        added = self.n * problem.l2
+        return Rates(problem, self.steps, shifted(self.measure, added), self.start, self.run, added)
 
     def momentum(self, kind: str = "heavy-ball") -> MomentumRates:
         """The surface over (learning rate, momentum), from the same run: `"heavy-ball"` or `"nesterov"`.

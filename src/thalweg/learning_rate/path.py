@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from thalweg.learning_rate.curve import first_residual
 from thalweg.least_squares import LeastSquares
 from thalweg.operators import as_operator
-from thalweg.quadrature import Measure, bidiagonalise
+from thalweg.quadrature import Bidiagonalisation, Measure
 
 Array = NDArray[np.float64]
 
@@ -95,7 +95,7 @@ def path(problem: LeastSquares, start: Array, steps: int, examples: Any) -> tupl
     residual, shift = first_residual(problem, start)
     followed = None if examples is None else as_operator(examples)
     diagonal, below, predicted, along_start = [], [], [], []
-    for step in bidiagonalise(problem.operator, residual, shift):
+    for step in Bidiagonalisation(problem.operator, residual, shift):
         diagonal.append(step.diagonal)
         below.append(step.below)
         along_start.append(float(step.right @ start))

@@ -70,7 +70,7 @@ def best_schedule(
     if precision not in _PRECISIONS:
         raise unknown_name("precision", precision, _PRECISIONS)
 
-    spectrum = curve.spectrum
+    spectrum = curve.whole_spectrum
     first = float(spectrum.losses.sum())
     conditions = Conditions(
         peak=cap * first,

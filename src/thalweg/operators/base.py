@@ -32,6 +32,11 @@ class Operator:
     kind: str
     stored: bool = False
 
+    @property
+    def size(self) -> int:
+        """How many entries a product multiplies: those stored of a sparse matrix, `n d` of others."""
+        return self.shape[0] * self.shape[1]
+
     def matvec(self, v: Vector) -> Vector:
         """`X v`, a new array of shape `(n,)`."""
         return self._forth(v)

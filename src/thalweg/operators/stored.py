@@ -107,6 +107,11 @@ class Sparse(Operator):
         self.X, self.shape = X, X.shape
         self._transpose = X.T
 
+    @property
+    def size(self) -> int:
+        """The entries that are stored."""
+        return int(self.X.nnz)
+
     def _forth(self, v: Vector) -> Vector:
         return np.asarray(self.X @ v, dtype=np.float64)
 
