@@ -12,7 +12,8 @@ import thalweg as tw
 from thalweg.network.graph import Kind
 from thalweg.network.grouping import at_most, grouped, is_shown
 from thalweg.network.layer_size import LayerSize
-from thalweg.network.readers.recorder import Recorder, Slide
+from thalweg.network.readers.arrays import Slide
+from thalweg.network.readers.recorder import Recorder
 from thalweg.network.size import size
 
 SAME = Slide((3, 3), low=(1, 1), high=(1, 1))

@@ -13,7 +13,8 @@ import thalweg as tw
 from thalweg.errors import InputError
 from thalweg.network.graph import Border, Kind, Weight
 from thalweg.network.readers import axes as ax
-from thalweg.network.readers.recorder import Recorder, Slide
+from thalweg.network.readers.arrays import Slide
+from thalweg.network.readers.recorder import Recorder
 from thalweg.network.size import size
 
 SAME = Slide((3, 3), low=(1, 1), high=(1, 1))

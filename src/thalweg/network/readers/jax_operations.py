@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.network.graph import Kind
 from thalweg.network.readers import axes as ax
+from thalweg.network.readers.arrays import Array, Slide
 from thalweg.network.readers.jax_numbers import computed
 from thalweg.network.readers.jax_values import PLAIN, POINTWISE, Fixed, Pointwise, Value
-from thalweg.network.readers.recorder import Array, Slide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

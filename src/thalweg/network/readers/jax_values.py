@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.network.graph import Kind, Weight
 from thalweg.network.readers import axes as ax
-from thalweg.network.readers.recorder import Array, Recorder
+from thalweg.network.readers.arrays import Array
+from thalweg.network.readers.recorder import Recorder
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -33,8 +33,9 @@ from typing import Any
 
 from thalweg.errors import InputError, missing_package
 from thalweg.network.graph import Graph, Weight, written
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.keras_layers import LAYERS, OPERATIONS, Call
-from thalweg.network.readers.recorder import Array, Recorder
+from thalweg.network.readers.recorder import Recorder
 
 Shape = tuple[int, ...]
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from thalweg.network.graph import Kind
-from thalweg.network.readers.recorder import Array, Recorder, Slide
+from thalweg.network.readers.arrays import Array, Slide
+from thalweg.network.readers.recorder import Recorder
 
 Shape = tuple[int, ...]
 

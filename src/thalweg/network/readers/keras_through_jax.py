@@ -6,12 +6,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from thalweg.network.graph import Weight
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.jax import described
 from thalweg.network.readers.jax_numbers import held
 from thalweg.network.readers.jax_values import Fixed, Pointwise, Value
 from thalweg.network.readers.jaxpr import Walk
 from thalweg.network.readers.keras_layers import Call
-from thalweg.network.readers.recorder import Array
 
 
 class _Inside(Walk):

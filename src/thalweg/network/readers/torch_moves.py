@@ -9,7 +9,7 @@ from typing import Any
 
 from thalweg.network.graph import Border
 from thalweg.network.readers import axes as ax
-from thalweg.network.readers.recorder import Array
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.torch_rules import (
     Answer,
     Call,

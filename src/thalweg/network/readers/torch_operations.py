@@ -22,7 +22,7 @@ from thalweg.network.graph import Kind
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers import torch_moves as _moves
 from thalweg.network.readers import torch_windows as _windows
-from thalweg.network.readers.recorder import Array
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.torch_rules import (
     RULES,
     Answer,

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from thalweg.network.readers import axes as ax
-from thalweg.network.readers.recorder import Array, Recorder
+from thalweg.network.readers.arrays import Array
+from thalweg.network.readers.recorder import Recorder
 
 Shape = tuple[int, ...]
 Answer = Array | Sequence[Array] | None

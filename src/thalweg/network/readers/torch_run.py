@@ -20,8 +20,9 @@ from typing import Any
 from thalweg.errors import InputError
 from thalweg.network.graph import Weight
 from thalweg.network.readers import axes as ax
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.lazy_torch import torch
-from thalweg.network.readers.recorder import Array, Recorder
+from thalweg.network.readers.recorder import Recorder
 from thalweg.network.readers.torch_copy import MOST_VALUES, Copied
 from thalweg.network.readers.torch_operations import ELEMENTWISE, RULES, Call, elementwise
 from thalweg.network.readers.torch_quick import QUICK

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thalweg.network.graph import Kind, written
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.onnx.movement import joined
 from thalweg.network.readers.onnx.operations import MICROSOFT, Call, UnfollowedError, handles
 from thalweg.network.readers.onnx.products import attended, in_heads, multiplied, out_of_heads, shifted, with_past
 from thalweg.network.readers.onnx.values import Value
-from thalweg.network.readers.recorder import Array
 
 
 @handles("Attention", "QAttention", domain=MICROSOFT)

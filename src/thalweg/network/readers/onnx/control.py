@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.onnx.operations import Call, UnfollowedError, handles
 from thalweg.network.readers.onnx.values import Value
-from thalweg.network.readers.recorder import Array
 
 if TYPE_CHECKING:
     from onnx import GraphProto

@@ -9,10 +9,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from thalweg.network.graph import Border, written
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.onnx.file import MAX_EXTENT, checked
 from thalweg.network.readers.onnx.operations import Call, UnfollowedError, handles
 from thalweg.network.readers.onnx.values import Value
-from thalweg.network.readers.recorder import Array
 
 if TYPE_CHECKING:
     from thalweg.network.readers.onnx.file import Numbers

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 from thalweg.errors import InputError
 from thalweg.network.graph import written
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.onnx.file import MAX_RANK, checked
 from thalweg.network.readers.onnx.node import Node
 from thalweg.network.readers.onnx.values import Value
-from thalweg.network.readers.recorder import Array, Recorder
+from thalweg.network.readers.recorder import Recorder
 
 if TYPE_CHECKING:
     from thalweg.network.readers.onnx.file import Numbers

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thalweg.network.graph import Kind, written
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.onnx.node import operators
 from thalweg.network.readers.onnx.operations import Call, handles
 from thalweg.network.readers.onnx.values import Value
-from thalweg.network.readers.recorder import Array
 
 OF_ONE = operators(
     "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Bernoulli Ceil Celu Clip Cos Cosh Elu Erf Exp Floor Gelu "

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from thalweg.network.graph import Kind, written
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.onnx.operations import MICROSOFT, Call, UnfollowedError, handles
 from thalweg.network.readers.onnx.values import Value
-from thalweg.network.readers.recorder import Array
 
 
 @handles("MatMul")

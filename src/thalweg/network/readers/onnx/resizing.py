@@ -11,9 +11,9 @@ import math
 from fractions import Fraction
 
 from thalweg.network.graph import written
+from thalweg.network.readers.arrays import Slide
 from thalweg.network.readers.onnx.file import checked
 from thalweg.network.readers.onnx.operations import Call
-from thalweg.network.readers.recorder import Slide
 
 MAX_FOLLOWED = 16_384
 """Of how many positions along an axis each is looked at."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from thalweg.network.readers.recorder import Array
+from thalweg.network.readers.arrays import Array
 
 if TYPE_CHECKING:
     from thalweg.network.readers.onnx.file import Numbers

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from thalweg.network.graph import Kind, written
+from thalweg.network.readers.arrays import Array, Slide
 from thalweg.network.readers.onnx.operations import MICROSOFT, Call, UnfollowedError, handles
 from thalweg.network.readers.onnx.resizing import Resizing
 from thalweg.network.readers.onnx.values import Value
-from thalweg.network.readers.recorder import Array, Slide
 
 Extents = tuple[int, ...]
 

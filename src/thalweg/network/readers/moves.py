@@ -1,0 +1,193 @@
+"""What moves values in a run: it is written down only where positions move."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from thalweg.errors import InputError
+from thalweg.network.graph import Border, Kind, written
+from thalweg.network.readers import axes as ax
+from thalweg.network.readers.arrays import Array, Slide, together, with_axis
+from thalweg.network.readers.axes import LOST, Axes
+from thalweg.network.readers.positions import Positions
+
+
+class Moves(Positions):
+    """Reshapes, slices, joins and whatever else moves values without computing any."""
+
+    def reshape(self, x: Array, shape: Sequence[int], name: str = "reshape", module: str = "") -> Array:
+        """The same values, row by row, in another shape."""
+        shape = tuple(shape)
+        if x.shape == shape:
+            return x
+        if math.prod(shape) != math.prod(x.shape):
+            raise InputError(f"{name!r} cannot turn {written(x.shape)} into {written(shape)}.")
+        if x.is_constant:
+            return self.constant(shape, x.weights)
+        axes = ax.reshaped(x.axes, shape)
+        if axes is None:  # positions times copies may fall apart elsewhere than between them
+            for axis in range(len(x.shape)):
+                x = self._unfolded(x, axis, module)
+            axes = ax.reshaped(x.axes, shape)
+        if axes is None:
+            return self.gather([x], shape, name=name, module=module)
+        return replace(x, shape=shape, axes=axes)
+
+    def permute(self, x: Array, order: Sequence[int]) -> Array:
+        """The axes in another order."""
+        return replace(x, shape=tuple(x.shape[a] for a in order), axes=tuple(x.axes[a] for a in order))
+
+    def expand(self, x: Array, shape: Sequence[int]) -> Array:
+        """Repeated along new axes in front, and along axes of extent 1."""
+        shape = tuple(shape)
+        front = len(shape) - len(x.shape)
+        own = (1,) * front + x.shape
+        before: Axes = ((),) * front + x.axes
+        axes = tuple(
+            axis if extent == wanted else ax.features(wanted)
+            for axis, extent, wanted in zip(before, own, shape, strict=True)
+        )
+        return replace(x, shape=shape, axes=axes)
+
+    def slice(
+        self, x: Array, axis: int, start: int, stop: int, step: int = 1, name: str = "crop", module: str = ""
+    ) -> Array:
+        """Every `step`-th index from `start` to before `stop` of one axis."""
+        indices = range(start, stop, step)
+        shape = (*x.shape[:axis], len(indices), *x.shape[axis + 1 :])
+        if len(indices) == x.shape[axis] and step > 0:
+            return x
+        if not ax.has_positions(x.axes[axis]) or x.is_constant:
+            return replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.features(len(indices))))
+        x = self._unfolded(x, axis, module)
+        whole = self._whole_axis(x, axis)
+        if step < 1 or whole is None:
+            return self.gather([x], shape, lost=(axis,), name=name, module=module)
+        if x.shape[axis] % step == 0 and stop - start > x.shape[axis] - step:
+            stop = start + len(indices) * step  # the whole last stride, so that no position hangs over
+        high = (len(indices) - 1) * step + start + 1 - x.shape[axis]
+        window = Slide((1,), (step,), (1,), (-start,), (high,))
+        return self._moved(Kind.CROP, x, axis, whole, window, shape, name, module)
+
+    def pad(
+        self,
+        x: Array,
+        low: Sequence[int],
+        high: Sequence[int],
+        name: str = "pad",
+        module: str = "",
+        border: Border = Border.ZEROS,
+    ) -> Array:
+        """Values put before and after each axis, or with negative numbers taken away; `border` says which values."""
+        for axis, (before, after) in enumerate(zip(low, high, strict=True)):
+            if not (before or after):
+                continue
+            extent = x.shape[axis]
+            shape = (*x.shape[:axis], extent + before + after, *x.shape[axis + 1 :])
+            x = x if x.is_constant else self._unfolded(x, axis, module)
+            whole = None if x.is_constant else self._whole_axis(x, axis)
+            if whole is None and not x.is_constant and extent == 1:
+                whole = self._single_positions(x).get(axis)
+            if x.is_constant or (whole is None and not ax.has_positions(x.axes[axis])):
+                x = replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.features(shape[axis])))
+            elif whole is None:
+                x = self.gather([x], shape, lost=(axis,), name=name, module=module)
+            else:
+                slide = Slide((1,), (1,), (1,), (before,), (after,), border=border)
+                x = self._moved(Kind.PAD, x, axis, whole, slide, shape, name, module)
+        return x
+
+    def roll(self, x: Array, axis: int, shift: int, name: str = "roll", module: str = "") -> Array:
+        """Moved along an axis, the shorter way round; what leaves at one end comes in at the other."""
+        half = x.shape[axis] // 2
+        low = [0] * len(x.shape)
+        low[axis] = (shift + half) % x.shape[axis] - half
+        return self.pad(x, low, [-width for width in low], name, module, Border.WRAPPED)
+
+    def concatenate(self, parts: Sequence[Array], axis: int, name: str = "concat", module: str = "") -> Array:
+        """Arrays one after the other along an axis."""
+        shape = list(parts[0].shape)
+        shape[axis] = sum(each.shape[axis] for each in parts)
+        units = [each for each in parts if not each.is_constant]
+        if len(units) == len(parts) == 1:
+            return units[0]
+        if not units:
+            return self.constant(shape, together(parts))
+        if any(ax.has_positions(each.axes[axis]) for each in units):
+            cut = self._cut_from(parts, axis)
+            if cut is not None:
+                return self.roll(cut, axis, parts[0].shape[axis], name, module)
+            return self.gather(parts, shape, lost=(axis,), name=name, module=module)
+        units = self._evened(units, module)
+        flat = [replace(each, axes=with_axis(each.axes, axis, ())) for each in units]
+        around = tuple(1 if place == axis else extent for place, extent in enumerate(shape))
+        axes = with_axis(self._common(flat, around), axis, ax.features(shape[axis]))
+        units = self._in_step(units, with_axis(axes, axis, ()), name, module, but=axis)
+        return self._make(
+            Kind.CONCATENATE, units, tuple(shape), axes, name, module, weights=together(parts), channel=axis
+        )
+
+    def _cut_from(self, parts: Sequence[Array], axis: int) -> Array | None:
+        """What two parts were cut from, where they are its end and its beginning: some frameworks write `roll` so."""
+        cuts = [self._operations[self._makers[part.id]] for part in parts if part.id in self._makers]
+        if len(parts) != 2 or len(cuts) != 2 or any(cut.kind is not Kind.CROP for cut in cuts):
+            return None
+        end, beginning = parts
+        # A single position is not told from other axes of extent 1, but its other part says which axis it is.
+        places = [place for place in (self._whole_axis(part, axis) for part in parts) if place is not None]
+        if cuts[0].input != cuts[1].input or not places:
+            return None
+        place = places[0]
+        if with_axis(end.axes, axis, ()) != with_axis(beginning.axes, axis, ()):
+            return None
+        wanted = [Slide((1,), low=(-beginning.shape[axis],)), Slide((1,), high=(-end.shape[axis],))]
+        if [cut.window for cut in cuts] != [slide.window((place,), self._axes) for slide in wanted]:
+            return None
+        extent = end.shape[axis] + beginning.shape[axis]
+        shape = (*end.shape[:axis], extent, *end.shape[axis + 1 :])
+        return Array(shape, with_axis(end.axes, axis, ax.position(place, extent)), cuts[0].input.id)
+
+    def gather(
+        self,
+        parts: Sequence[Array],
+        shape: Sequence[int],
+        lost: Sequence[int] | None = None,
+        name: str = "gather",
+        module: str = "",
+    ) -> Array:
+        """Values from elsewhere in an order that is not followed, such as flipped or indexed positions.
+
+        Args:
+            parts: what they are taken from.
+            shape: of the result.
+            lost: along which axes positions are mixed up; None for all. The others stay those of the first unit.
+            name: what people call it.
+            module: the path of the module that does it.
+        """
+        shape = tuple(shape)
+        units = [each for each in parts if not each.is_constant]
+        if not units:
+            return self.constant(shape, together(parts))
+        first = units[0]
+        axes = tuple(
+            ax.lost(extent)
+            if lost is None or place in lost or len(first.shape) != len(shape) or first.shape[place] != extent
+            else first.axes[place]
+            for place, extent in enumerate(shape)
+        )
+        return self._make(Kind.GATHER, units, shape, axes, name, module, weights=together(parts))
+
+    def _in_step(
+        self, parts: Sequence[Array], axes: Axes, name: str, module: str, but: int | None = None
+    ) -> list[Array]:
+        """Arrays whose positions are all where `axes` has them; those that have them elsewhere are not followed."""
+
+        def fits(each: Array) -> bool:
+            return all(
+                place == but or held == wanted or not any(atom.axis not in (None, LOST) for atom in held)
+                for place, (held, wanted) in enumerate(zip(each.axes, axes, strict=True))
+            )
+
+        return [each if fits(each) else self.gather([each], each.shape, name=name, module=module) for each in parts]
