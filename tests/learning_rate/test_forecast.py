@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import thalweg as tw
 from thalweg.errors import InputError
@@ -140,20 +143,48 @@ def test_trust_ends_where_the_linearisation_first_goes_astray():
     assert _trusted(model, rates[2:], losses[2:]).tolist() == [0.0]
 
 
-def test_scaling_the_loss_scales_the_rates_inversely():
+@settings(max_examples=6)
+@given(st.sampled_from([2.0**power for power in (-6, -1, 3, 10)]), st.booleans())
+def test_scaling_the_loss_scales_the_rates_inversely(scale, classes):
     with jax.enable_x64(True):
-        one, other = tw.rates(network(), steps=3), tw.rates(network(scale=8.0), steps=3)
-    np.testing.assert_allclose(other.best * 8, one.best, rtol=1e-9)
-    np.testing.assert_allclose(other.decreases, one.decreases * 8, rtol=1e-9)
-    np.testing.assert_allclose(other.predictions, one.predictions * 8, rtol=1e-9)
+        one, other = (tw.rates(network(scale=by, classes=classes), steps=3) for by in (1.0, scale))
+    np.testing.assert_allclose(other.best * scale, one.best, rtol=1e-9)
+    np.testing.assert_allclose(other.decreases, one.decreases * scale, rtol=1e-9)
+    np.testing.assert_allclose(other.predictions, one.predictions * scale, rtol=1e-9)
     for name in ("hessian", "gauss_newton"):
-        assert other.stability[name] * 8 == pytest.approx(one.stability[name], rel=1e-9)
+        assert other.stability[name] * scale == pytest.approx(one.stability[name], rel=1e-9)
 
 
-def test_the_order_of_examples_changes_nothing():
+@settings(max_examples=6)
+@given(st.permutations(range(15)), st.permutations(range(8)))
+def test_the_order_of_examples_and_of_hidden_units_changes_nothing(order, units):
+    units = np.array(units)
+    same = network(order=np.array(order))
+
+    def init(key):
+        start = network().init(key)
+        return {"a": start["a"][:, units], "b": start["b"][units]}
+
     with jax.enable_x64(True):
-        one = tw.rates(network(), steps=3)
-        other = tw.rates(network(order=np.random.default_rng(3).permutation(15)), steps=3)
+        one, other = (tw.rates(each, steps=3) for each in (network(), dataclasses.replace(same, init=init)))
+    np.testing.assert_allclose(other.best, one.best, rtol=1e-8)
+    np.testing.assert_allclose(other.decreases, one.decreases, rtol=1e-8)
+    np.testing.assert_allclose(list(other.stability.values()), list(one.stability.values()), rtol=1e-8)
+
+
+@settings(max_examples=6)
+@given(st.integers(0, 2**32 - 1))
+def test_rotating_the_features_changes_nothing(seed):
+    """Gradient descent sees the features only through the first layer: `X Q` with weights `Q^T a` is `X` with `a`."""
+    Q, _ = np.linalg.qr(np.random.default_rng(seed).standard_normal((6, 6)))
+    plain = network()
+    turned = dataclasses.replace(
+        plain,
+        init=lambda key: (lambda start: start | {"a": Q.T @ start["a"]})(plain.init(key)),
+        batches=lambda key: (X @ Q, CLASSES),
+    )
+    with jax.enable_x64(True):
+        one, other = tw.rates(plain, steps=3), tw.rates(turned, steps=3)
     np.testing.assert_allclose(other.best, one.best, rtol=1e-8)
     np.testing.assert_allclose(other.decreases, one.decreases, rtol=1e-8)
 
@@ -214,6 +245,32 @@ def test_the_answer_prints_pictures_and_saves(tmp_path):
     assert len(figure.layout.shapes) == 2
     answer.save(tmp_path / "rates.html")
     assert answer.best_rate([[1, 2], [3, 6]]).shape == (2, 2)
+
+
+def test_ctrl_c_keeps_the_runs_that_are_done():
+    def stop(percent):
+        if percent > 43:  # a few runs after the forecast, which is done at 40
+            signal.raise_signal(signal.SIGINT)
+
+    whole = tw.rates(network(), steps=6)
+    with pytest.raises(KeyboardInterrupt):
+        tw.rates(network(), steps=6, progress=stop)
+    signalled = []
+
+    def stop_once(percent):
+        if percent > 43 and not signalled:
+            signalled.append(percent)
+            signal.raise_signal(signal.SIGINT)
+
+    answer = tw.rates(network(), steps=6, progress=stop_once, keep_interrupted=True)
+    assert answer.interrupted
+    assert not whole.interrupted
+    assert 1 <= len(answer.rates) < len(whole.rates)
+    np.testing.assert_array_equal(answer.losses, whole.losses[np.isin(whole.rates, answer.rates)])
+    assert (answer.decreases <= whole.decreases).all()
+    assert "Interrupted" in answer.table().to_text()
+    with pytest.raises(KeyboardInterrupt):  # before any run there is nothing to keep
+        tw.rates(network(), steps=6, progress=lambda percent: signal.raise_signal(signal.SIGINT), keep_interrupted=True)
 
 
 @pytest.mark.parametrize(

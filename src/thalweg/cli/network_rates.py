@@ -39,8 +39,12 @@ def network_rates(source: str, steps: int | None, others: Sequence[str], json: b
         # What a user's own code prints must not mix with the answer.
         with contextlib.redirect_stdout(sys.stderr), progress_bar("percent", 100) as advance, failures_named(source):
             task = load_task(source)
-            answer = tw.rates(task.training, hyper=task.hyper, progress=advance, **asked)
+            answer = tw.rates(task.training, hyper=task.hyper, progress=advance, keep_interrupted=True, **asked)
     except KeyboardInterrupt:
         print("Interrupted before there was an answer; fewer --steps take less time.", file=sys.stderr)
         raise typer.Exit(130) from None
+    if answer.interrupted:
+        print("Interrupted: the answer is the best of the rates that had been run.", file=sys.stderr)
     show(answer, json=json, save=save)
+    if answer.interrupted:
+        raise typer.Exit(130)

@@ -40,12 +40,19 @@ def rates(
     key: Any = ...,
     batches: int | None = ...,
     progress: Callable[[int], None] | None = ...,
+    keep_interrupted: bool = ...,
 ) -> NetworkRates: ...
 
 
 @overload
 def rates(
-    problem: Any, steps: int = ..., *, data: Any, loss: Any, progress: Callable[[int], None] | None = ...
+    problem: Any,
+    steps: int = ...,
+    *,
+    data: Any,
+    loss: Any,
+    progress: Callable[[int], None] | None = ...,
+    keep_interrupted: bool = ...,
 ) -> NetworkRates: ...
 
 
@@ -75,7 +82,7 @@ def rates(problem: Any, steps: int | None = None, **settings: Any) -> Any:
             targets, as a pair.
         loss: of a module, `(outputs, targets) -> scalar`, such as `torch.nn.functional.cross_entropy`.
         progress: called with the number of products done, up to `steps`; for networks with the percentage done.
-        keep_interrupted: of least squares, whether Ctrl-C ends the run early with the answer so far.
+        keep_interrupted: whether Ctrl-C ends the work early with the answer so far.
 
     Returns:
         A `Rates`, or a `NetworkRates` for a network.
@@ -107,11 +114,13 @@ def _of_training(
     key: Any = None,
     batches: int | None = None,
     progress: Callable[[int], None] | None = None,
+    keep_interrupted: bool = False,
 ) -> NetworkRates:
     from thalweg.learning_rate.forecast import forecast
     from thalweg.learning_rate.gauss_newton import network_of
 
-    return forecast(network_of(training, hyper, key, batches), steps, progress=progress)
+    network = network_of(training, hyper, key, batches)
+    return forecast(network, steps, progress=progress, keep_interrupted=keep_interrupted)
 
 
 def _of_module(
@@ -121,8 +130,9 @@ def _of_module(
     data: Any = None,
     loss: Any = None,
     progress: Callable[[int], None] | None = None,
+    keep_interrupted: bool = False,
 ) -> NetworkRates:
     from thalweg.learning_rate.forecast import forecast
     from thalweg.learning_rate.torch_module import ModuleNetwork
 
-    return forecast(ModuleNetwork(module, data, loss), steps, progress=progress)
+    return forecast(ModuleNetwork(module, data, loss), steps, progress=progress, keep_interrupted=keep_interrupted)

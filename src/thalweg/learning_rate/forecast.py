@@ -68,15 +68,24 @@ class Forecast(NamedTuple):
     measured: float
 
 
-def forecast(network: Network, steps: int = 5, *, progress: Callable[[int], None] | None = None) -> NetworkRates:
+def forecast(
+    network: Network,
+    steps: int = 5,
+    *,
+    progress: Callable[[int], None] | None = None,
+    keep_interrupted: bool = False,
+) -> NetworkRates:
     """The best constant learning rates of a network for 1, ..., `steps` steps of gradient descent.
 
     Args:
         network: the network with its data.
         steps: the largest number of steps asked about, at least 1.
         progress: called with the percentage of the work that is done.
+        keep_interrupted: whether Ctrl-C, once a literal run has lowered the loss, ends the search for better rates
+            with the answer so far, which `NetworkRates.interrupted` tells, instead of a KeyboardInterrupt.
 
     Raises:
+        KeyboardInterrupt: Ctrl-C was pressed, and there was nothing to keep.
         InputError: steps is not a whole number from 1 to 1000; the loss or its gradient is not finite at the start;
             the gradient is zero, or no learning rate lowers the loss by more than rounding.
     """
@@ -100,7 +109,13 @@ def forecast(network: Network, steps: int = 5, *, progress: Callable[[int], None
         steps,
         lambda number: done(40 + 40 * min(number, MOST_RUNS) // MOST_RUNS),
     )
-    runs.search([rate for rate, _ in proposed.values()], shown)
+    interrupted = False
+    try:
+        runs.search([rate for rate, _ in proposed.values()], shown)
+    except KeyboardInterrupt:
+        if not (keep_interrupted and runs.any_lowers):
+            raise
+        interrupted = True
     best = [runs.best(step) for step in range(1, steps + 1)]
     found = [place for place in best if place is not None]
     if not found:
@@ -133,6 +148,7 @@ def forecast(network: Network, steps: int = 5, *, progress: Callable[[int], None
         trust=_trusted(first, rates, losses),
         rates=rates,
         losses=losses,
+        interrupted=interrupted,
     )
 
 
@@ -290,6 +306,7 @@ class NetworkRates(Result):
             the measured decrease, `(T,)`; 0 where it is so nowhere.
         rates: the learning rates of the literal runs, `(m,)`.
         losses: their losses after 0, ..., T steps, `(m, T + 1)`; inf where they diverged.
+        interrupted: whether Ctrl-C ended the search, so that there may be better rates than those measured.
     """
 
     parameters: int
@@ -306,6 +323,7 @@ class NetworkRates(Result):
     trust: Vector = field(repr=False)
     rates: Vector = field(repr=False)
     losses: NDArray[np.float64] = field(repr=False)
+    interrupted: bool = False
 
     def best_rate(self, step: ArrayLike) -> Any:
         """The recommended learning rate for `step` steps, the best of those measured, of the shape of `step`.
@@ -409,6 +427,7 @@ class NetworkRates(Result):
             notes=(
                 f"Loss before training {self.initial_loss:.6g}; 2/lambda_max: {limits}.",
                 f"Measured in {counted(len(self.rates), 'literal run')}, {self.kind}.",
+                *(["Interrupted: the search was not finished, and there may be better rates."] * self.interrupted),
             ),
         )
 
@@ -467,7 +486,7 @@ class NetworkRates(Result):
         return figure
 
     def to_dict(self) -> dict[str, Any]:
-        """Keys `n`, `d`, `steps`, `arithmetic`, `initial_loss`, `stability_rate` (of both matrices) and `runs`.
+        """Keys `n`, `d`, `steps`, `arithmetic`, `initial_loss`, `stability_rate` (both), `runs` and `interrupted`.
 
         By step: `best_rate`, `best_loss`, `measured` and `predicted` (decreases of the loss), `trust_rate`; and for
         some steps `forecast`, each with `rate`, `predicted` and `measured`.
@@ -484,6 +503,7 @@ class NetworkRates(Result):
             "initial_loss": self.initial_loss,
             "stability_rate": dict(self.stability),
             "runs": len(self.rates),
+            "interrupted": self.interrupted,
             "best_rate": by_step(self.best),
             "best_loss": by_step(self.initial_loss - self.decreases),
             "measured": by_step(self.decreases),

@@ -56,6 +56,11 @@ class Runs:
         return np.array([self._found[rate] for rate in sorted(self._found)])
 
     @property
+    def any_lowers(self) -> bool:
+        """Whether one of them lowers the loss after some number of steps."""
+        return bool(self._found) and bool(self._lowering().any())
+
+    @property
     def full(self) -> bool:
         """Whether enough has been run."""
         return len(self._found) >= MOST_RUNS

@@ -20,6 +20,7 @@ _COLOURS = {
     "blue against yellow": np.array([-1.0, -1.0, 2.0]) / np.sqrt(6),
 }
 _ALMOST_NONE = 0.1
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Mixture:
 def split(kernel: Array) -> tuple[Array, Mixture | None]:
     """The pattern in space `(height, width)`, with the kernel's energy in it, and the mixture of channels.
 
-    The sign is such that a grey image enters positively; where grey hardly enters, that the strongest channel does.
+    The sign is such that a grey image enters positively; where grey hardly enters, that the strongest channel does, the
+    first of those that are as strong up to rounding.
 
     Args:
         kernel: `(channels, height, width)`; with one channel it is the pattern already.
@@ -55,7 +57,9 @@ def split(kernel: Array) -> tuple[Array, Mixture | None]:
     left, values, right = np.linalg.svd(table, full_matrices=False)
     weights, energy = left[:, 0], float((values**2).sum())
     grey = float(weights.sum()) ** 2 / len(weights)
-    leading = weights.sum() if grey > _ALMOST_NONE else weights[np.argmax(np.abs(weights))]
+    strength = np.abs(weights)
+    strongest = np.flatnonzero(strength > (1 - _ROUNDING) * strength.max())[0]
+    leading = weights.sum() if grey > _ALMOST_NONE else weights[strongest]
     sign = -1.0 if leading < 0 else 1.0
     colour, purity = _nearest(weights) if len(weights) == 3 else (None, None)
     share = float(values[0]) ** 2 / energy if energy else 1.0
