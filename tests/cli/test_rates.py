@@ -173,3 +173,9 @@ def test_a_peak_below_one_is_refused(capsys):
     code, _, err = call(capsys, "diabetes", "--schedule", "--peak", "0.5")
     assert code == 2
     assert "0.5" in err
+
+
+def test_a_peak_without_a_schedule_is_refused(capsys):
+    code, out, err = call(capsys, "diabetes", "--peak", "2")
+    assert (code, out) == (2, "")
+    assert "--schedule" in err

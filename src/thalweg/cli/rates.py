@@ -84,6 +84,8 @@ def rates(
     tried = None if test is None else tw.load(test, target=target)
     try:
         scheduled = bool(schedule or json or save)
+        if peak != 1.0 and not scheduled:
+            raise tw.InputError("--peak caps the loss of a schedule; ask for one with --schedule.")
         whole = scheduled or momentum is not None
         with progress_bar("steps", steps) as advance:
             answer = tw.rates(problem, steps, whole=whole, progress=advance, keep_interrupted=True)
