@@ -155,6 +155,8 @@ def test_the_gradient_family_stays_in_the_row_space_on_any_matrix(name, kind, se
 def test_coordinate_scaling_leaves_the_row_space_of_generic_matrices(name, kind, seed):
     problem, w0 = generated(seed, kind)
     assume(problem.rank < problem.d)
+    if name == "optax-adagrad":  # beside its accumulator of 0.1, gradients far below leave all coordinates scaled alike
+        assume(np.abs(problem.gradient(w0)).max() ** 2 > 1e-5)
     # In units of rounding: a share of 1e-9 of the way in float64, of 1e-4 in float32, whatever the size up to 50.
     assert outcome(problem, name, steps=200, start=w0).row_space_ratio > (30 if kind == "float32" else 1e6)
 
