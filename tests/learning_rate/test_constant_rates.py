@@ -53,19 +53,20 @@ def apart(ours, theirs):
     return float(np.log(10) * np.abs(ours - theirs)[theirs > -30].max())
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 @given(st.sampled_from(KINDS), st.integers(5, 120), st.integers(310, 1500), st.integers(0, 2**32 - 1))
-def test_every_constant_rate_has_its_loss_as_exactly_as_from_the_whole_run(kind, size, steps, seed):
+def test_every_constant_rate_has_its_loss_as_exactly_as_the_whole_run_says(kind, size, steps, seed):
     short, whole = both(kind, size, steps, seed)
     assert short.run.done <= whole.run.done
     rates = np.append(np.geomspace(1e-3, 2.2, 60), [5, 20]) / 2 * whole.stability_rate
     every = np.unique(np.geomspace(1, steps, 25).round().astype(int))
     truth = exact(kind, size, seed, rates, every)
-    ours, theirs = (apart(each.log10_loss(rates, every), truth) for each in (short, whole))
-    assert ours <= 1e-14 * steps + 10 * theirs
-    assert kind == "outlier" or ours < 1e-14 * steps
-    np.testing.assert_allclose(short.best_rate(every), whole.best_rate(every), rtol=1e-10)
-    np.testing.assert_allclose(short.norm(rates[:40], every), whole.norm(rates[:40], every), rtol=1e-10)
+    # An outlier has 1e-12 of the loss or less, and a residual rounded to 1e-16 says no more than 1e-9 of that or so.
+    exactness, of_others = (1e-7, 1e-7) if kind == "outlier" else (2e-11, 1e-10)
+    assert apart(short.log10_loss(rates, every), truth) <= exactness
+    assert apart(whole.log10_loss(rates, every), truth) <= exactness
+    np.testing.assert_allclose(short.best_rate(every), whole.best_rate(every), rtol=of_others)
+    np.testing.assert_allclose(short.norm(rates[:40], every), whole.norm(rates[:40], every), rtol=of_others)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,6 +79,7 @@ def test_a_penalty_added_later_has_the_losses_of_its_own_run(kind):
         assert apart(ours, theirs) < (1e-8 if kind == "outlier" else 1e-11)  # 1e-12 of a loss, known to rounding of all
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(50, 400))
 def test_the_theorem_that_the_length_rests_on(seed, size, steps):
     """`|sum - integral| <= 2 epsilon (first loss) max |1 - rate h|^(2T)`, here for 1e-6, which rounding cannot hide."""

@@ -143,7 +143,7 @@ def test_trust_ends_where_the_linearisation_first_goes_astray():
     assert _trusted(model, rates[2:], losses[2:]).tolist() == [0.0]
 
 
-@settings(max_examples=6)
+@settings(max_examples=6, deadline=None)
 @given(st.sampled_from([2.0**power for power in (-6, -1, 3, 10)]), st.booleans())
 def test_scaling_the_loss_scales_the_rates_inversely(scale, classes):
     with jax.enable_x64(True):
@@ -155,7 +155,7 @@ def test_scaling_the_loss_scales_the_rates_inversely(scale, classes):
         assert other.stability[name] * scale == pytest.approx(one.stability[name], rel=1e-9)
 
 
-@settings(max_examples=6)
+@settings(max_examples=6, deadline=None)
 @given(st.permutations(range(15)), st.permutations(range(8)))
 def test_the_order_of_examples_and_of_hidden_units_changes_nothing(order, units):
     units = np.array(units)
@@ -172,7 +172,7 @@ def test_the_order_of_examples_and_of_hidden_units_changes_nothing(order, units)
     np.testing.assert_allclose(list(other.stability.values()), list(one.stability.values()), rtol=1e-8)
 
 
-@settings(max_examples=6)
+@settings(max_examples=6, deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_rotating_the_features_changes_nothing(seed):
     """Gradient descent sees the features only through the first layer: `X Q` with weights `Q^T a` is `X` with `a`."""

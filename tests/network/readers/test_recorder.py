@@ -6,7 +6,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalweg as tw
@@ -381,6 +381,7 @@ def test_padding_with_a_maps_own_values(border, seen):
     assert answer.layers[-1].connections - answer.layers[-1].connections_inside == zeros
 
 
+@settings(deadline=None)
 @given(st.integers(1, 7), st.sampled_from([2, 3]))
 def test_a_roll_written_as_two_slices_is_a_roll(shift, axis):
     """`roll(x, s) = concatenate(x[-s:], x[:-s])`, which is what exporters and `jax.numpy.roll` write."""
