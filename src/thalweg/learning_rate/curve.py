@@ -164,6 +164,12 @@ class Rates(Result):
         self.run.go_on(self.steps)
         return spectrum_of(shifted(self.run.measure(), self.added), self.n)
 
+    @cached_property
+    def fine_spectrum(self) -> Spectrum:
+        """The whole spectrum with small eigenvalues to the last digits of their roots, which momentum needs."""
+        self.run.go_on(self.steps)
+        return spectrum_of(shifted(self.run.measure(finely=True), self.added), self.n)
+
     def loss(self, rate: ArrayLike, step: ArrayLike) -> Any:
         """The loss after `step` steps at constant learning rate `rate`, exact to rounding.
 

@@ -181,7 +181,7 @@ class MomentumRates(Result):
 
     def _nodes(self) -> tuple[Array, Array]:
         """The Hessian's eigenvalues of the nodes that carry weight, ascending, and the loss each carries at first."""
-        curvatures, losses = self.curve.whole_spectrum
+        curvatures, losses = self.curve.fine_spectrum
         return curvatures[losses > 0], losses[losses > 0]
 
     @cached_property
