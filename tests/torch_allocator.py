@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 
-def saved_bytes(module, *inputs):
+def saved_bytes(module, *inputs, **named):
     """The bytes of what autograd saves in a forward pass: each storage once, parameters left out."""
     parameters = {each.untyped_storage().data_ptr() for each in module.parameters()}
     storages = {}
@@ -16,7 +16,7 @@ def saved_bytes(module, *inputs):
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        outputs = module(*inputs)
+        outputs = module(*inputs, **named)
     saved = sum(storage.nbytes() for place, storage in storages.items() if place not in parameters)
     del outputs
     return saved

@@ -158,11 +158,16 @@ def test_shared_weights_count_once_and_frozen_ones_do_not_train():
     assert (first.trainable, frozen.trainable, last.trainable) == (148, 0, 514)
 
 
-def test_an_unknown_operation_has_no_counts():
+def test_of_an_unknown_operation_only_the_parameters_count():
     image = Tensor(0, (8, 8, 4), (0, 1), 2)
-    strange = Operation(Kind.UNKNOWN, "warp", (image,), (Tensor(1, (8, 8, 4), (0, 1), 2),))
+    strange = Operation(
+        Kind.UNKNOWN, "warp", (image,), (Tensor(1, (8, 8, 4), (0, 1), 2),), weights=(Weight("v", (3, 4)),)
+    )
     twice = Operation(Kind.LINEAR, "fc", (strange.output,), (Tensor(2, (5,), (), 0),), weights=(Weight("w", (5, 256)),))
-    assert count(Graph((image,), (strange, twice))) == (None, Counts(5, 1280, 1280, 1280, 1280, 1280))
+    assert count(Graph((image,), (strange, twice))) == (
+        Counts(parameters=12, trainable=12),
+        Counts(5, 1280, 1280, 1280, 1280, 1280),
+    )
 
 
 ALEXNET = """

@@ -247,6 +247,65 @@ def test_size_rehearses_the_module_that_it_is_given():
         assert (answer.memory(found.inference + 1 - fits).inference_bytes <= 2**30) is fits
 
 
+class Reads(nn.Module):
+    """A recurrent layer between others, of which it gets inputs that need gradients."""
+
+    def __init__(self, **options):
+        super().__init__()
+        self.before, self.layer = nn.Linear(8, 12), nn.LSTM(12, 17, batch_first=True, **options)
+        self.after = nn.Linear(34 if options.get("bidirectional") else 17, 3)
+
+    def forward(self, x):
+        return self.after(self.layer(self.before(x))[0])
+
+
+RECURRENT = {
+    "LSTM": lambda: nn.LSTM(8, 16, 2, batch_first=True),
+    "time first": lambda: nn.LSTM(8, 16, 2),
+    "both ways, with dropout": lambda: Reads(num_layers=2, bidirectional=True, dropout=0.1),
+    "no biases": lambda: Reads(bias=False),
+    "projected": lambda: nn.LSTM(8, 16, proj_size=4, batch_first=True),
+    "GRU": lambda: nn.GRU(8, 16, batch_first=True),
+    "GRU, time first": lambda: nn.Sequential(nn.GRU(8, 16, bidirectional=True)),
+    "RNN": lambda: nn.RNN(8, 16, batch_first=True),
+}
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("name", RECURRENT)
+def test_recurrent_layers_keep_what_those_of_a_real_run_keep(name, batch):
+    module = real(RECURRENT[name])
+    inputs = torch.randn((40, batch, 8) if "time first" in name else (batch, 40, 8))
+    memory = tw.size(module, (40, 8)).memory(batch)
+    assert (memory.exact, memory.saved) == (True, saved_bytes(module, inputs))
+
+
+def test_the_workspace_of_a_long_sequence_is_foretold_from_short_ones():
+    # It is given in pages of 4096 bytes, which short sequences round by other amounts.
+    module = real(lambda: nn.LSTM(8, 16, batch_first=True))
+    foretold = tw.size(module, (1000, 8)).memory(2).saved
+    assert foretold == pytest.approx(saved_bytes(module, torch.randn(2, 1000, 8)), rel=0.03)
+
+
+def test_an_encoder_with_a_decoder_is_rehearsed():
+    transformers = pytest.importorskip("transformers", reason="needs transformers, which CI installs")
+    text = transformers.T5Config(d_model=16, d_kv=4, d_ff=24, num_layers=1, num_heads=4, vocab_size=50)
+    sound = transformers.WhisperConfig(
+        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4,
+        encoder_ffn_dim=24, decoder_ffn_dim=24, vocab_size=50, num_mel_bins=8, max_source_positions=20,
+        max_target_positions=16, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip
+    tokens = torch.zeros(3, 6, dtype=torch.int64)
+    for model, shapes, inputs in (
+        (transformers.T5ForConditionalGeneration(text), ((9,), (6,)), {"input_ids": tokens.new_zeros(3, 9)}),
+        (transformers.WhisperModel(sound), ((8, 40), (6,)), {"input_features": torch.randn(3, 8, 40)}),
+    ):
+        expected = saved_bytes(model.train(), **inputs, decoder_input_ids=tokens)
+        memory = tw.size(model, shapes).memory(3)
+        assert (memory.exact, memory.saved) == (True, expected)
+
+
 def test_a_language_model_is_rehearsed_from_its_configuration(tmp_path):
     transformers = pytest.importorskip("transformers", reason="needs transformers, which CI installs")
     config = transformers.LlamaConfig(

@@ -225,7 +225,7 @@ def test_an_unknown_operation_makes_the_totals_incomplete():
     assert answer.to_dict()["layers"][0]["neurons"] is None
     assert answer.table().rows[0][2:5] == (None, None, None)
     assert answer.to_dict()["layers"][0]["receptive_field"] is None
-    assert "Incomplete: not counted, because not known:" in answer.table().to_text()
+    assert "Incomplete: not known, so that only parameters are counted of" in answer.table().to_text()
     with pytest.raises(InputError, match="cannot be followed"):
         answer.unit(0, (0, 0))
     # Whatever the name holds prints literally and cannot act: markup, terminal escapes, tags.

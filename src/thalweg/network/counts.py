@@ -55,17 +55,14 @@ class Counts:
         )
 
 
-def count(graph: Graph) -> tuple[Counts | None, ...]:
-    """The counts of every operation, in order; None for an operation of unknown kind.
+def count(graph: Graph) -> tuple[Counts, ...]:
+    """The counts of every operation, in order; of one of unknown kind the parameters alone are known, and in them.
 
     Shared weights are counted where they are used first, so that the column of parameters adds up to the total.
     """
     margins: dict[int, _Margin] = {}
     seen: set[str] = set()
-    counts = []
-    for operation in graph.operations:
-        counts.append(None if operation.kind is Kind.UNKNOWN else _count(operation, margins, seen))
-    return tuple(counts)
+    return tuple([_count(operation, margins, seen) for operation in graph.operations])
 
 
 def _count(operation: Operation, margins: dict[int, _Margin], seen: set[str]) -> Counts:

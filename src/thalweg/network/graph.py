@@ -58,7 +58,7 @@ class Kind(StrEnum):
     UNUSED = "not used"
     """Weights that the network has and does not use when it runs."""
     UNKNOWN = "unknown"
-    """What a reader could not name; it makes every total incomplete."""
+    """What a reader could not name; it makes every total but that of the parameters incomplete."""
 
 
 class Border(StrEnum):
@@ -336,6 +336,7 @@ class Graph:
         operations: the steps, each after those whose outputs it needs.
         notes: what its reader had to decide, in sentences.
         constants: how many of the inputs, the last ones, are the same for every example and not given by the user.
+        batch_axes: where the batch stands in each of the inputs as the network takes them; empty where it comes first.
 
     Raises:
         InputError: an operation uses a tensor that nothing has made yet, or makes one that exists.
@@ -345,6 +346,11 @@ class Graph:
     operations: tuple[Operation, ...]
     notes: tuple[str, ...] = ()
     constants: int = 0
+    batch_axes: tuple[int, ...] = ()
+
+    def batch_axis(self, place: int) -> int:
+        """The axis of the batch in the input of that place, 0 unless the network takes its batch elsewhere."""
+        return self.batch_axes[place] if self.batch_axes else 0
 
     @property
     def given(self) -> tuple[Tensor, ...]:

@@ -19,8 +19,9 @@ class LayerSize:
         name: as in the spec, or its label there.
         kind: what it does.
         output: the extents of its output.
-        neurons: its units; 0 for what is not a layer of neurons; None, as all counts, for an operation of unknown kind.
-        parameters: its weights and biases, where they are used first.
+        neurons: its units; 0 for what is not a layer of neurons; None, as all counts,
+            for an operation of unknown kind.
+        parameters: its weights and biases, where they are used first; known of unknown operations, too, if any are.
         connections: input connections of its units, without biases.
         connections_inside: those that do not fall on zero padding.
         macs: multiply-accumulates for one example.

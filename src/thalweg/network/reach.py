@@ -464,10 +464,7 @@ def _is_local(views: Sequence[AxisView]) -> bool:
 
 
 def _total(graph: Graph) -> Counts:
-    total = Counts()
-    for each in count(graph):
-        total = total if each is None else total + each
-    return total
+    return sum(count(graph), Counts())
 
 
 def _cost(change: Change) -> tuple[int, int, int]:

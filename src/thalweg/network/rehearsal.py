@@ -28,6 +28,7 @@ from typing import Any
 from thalweg.errors import InputError
 from thalweg.network.graph import Graph, Kind
 from thalweg.network.optimizers import optimizer_named, state_size
+from thalweg.network.rehearsed_lstm import as_with_data, with_workspace
 from thalweg.network.training_step import (
     BACKWARD,
     FORWARD,
@@ -129,7 +130,7 @@ class Rehearsal:
         ledger = _ledger_class()()
         with _silence(), FakeTensorMode(allow_non_fake_inputs=True):
             module = _without_data(self._module, _device(setup), setup.precision)
-            with ledger:
+            with ledger, as_with_data():
                 yield module, ledger
 
     def _made_inputs(self, setup: Setup) -> tuple[Any, ...]:
@@ -211,10 +212,12 @@ def rehearsal_of(model: object, graph: Graph) -> Rehearsal | None:
     looked_up = {operation.input.id for operation in graph.operations if operation.kind is Kind.EMBEDDING}
 
     def inputs(batch: int) -> tuple[Any, ...]:
-        return tuple(
-            torch.zeros((batch, *each.shape), dtype=torch.int64 if each.id in looked_up else torch.float32)
-            for each in graph.inputs
-        )
+        made = []
+        for place, each in enumerate(graph.inputs):
+            axis = graph.batch_axis(place)
+            shape = (*each.shape[:axis], batch, *each.shape[axis:])
+            made.append(torch.zeros(shape, dtype=torch.int64 if each.id in looked_up else torch.float32))
+        return tuple(made)
 
     return Rehearsal(module, inputs, given_input(module, tuple(each.shape for each in graph.inputs)).names)
 
@@ -286,7 +289,7 @@ def _ledger_class() -> Any:
             self.moments.append((self.phase, self.gradients, self.now))
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            made = func(*args, **(kwargs or {}))
+            made = with_workspace(func, args, func(*args, **(kwargs or {})))
             found = [self._hold(each) for each in tree_leaves(made) if isinstance(each, torch.Tensor)]
             if self.phase and any(found):
                 self._note()

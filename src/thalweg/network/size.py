@@ -47,7 +47,8 @@ class Size(Result):
     Args:
         input: the extents of its input.
         layers: one for each operation, in the order they run.
-        totals: the sums over all layers whose kind is known, weights that are shared counted once.
+        totals: the sums over all layers whose kind is known, weights that are shared counted once; the parameters of
+            all layers.
         complete: whether every operation is known.
         unknown: the names of those that are not.
         misaligned: where branches meet that are centred on different places of the input.
@@ -335,15 +336,25 @@ def size(model: Any, input: str | Sequence[Any] | None = None) -> Size:  # noqa:
     `thalweg.network.receptive_field`).
 
     Args:
-        model: a spec such as `"input 112x112x3; conv3-64; maxpool; FC-10"` (the notation is described in
-            `thalweg.network.readers.spec`), the path of a text file that holds one or of an `.onnx` file,
-            or a `Graph`.
-        input: the extents of the input, `"112x112x3"` or `(112, 112, 3)`, positions first and channels last; they
-            take the place of those in the spec.
+        model: one of
+
+            - a spec such as `"input 112x112x3; conv3-64; maxpool; FC-10"` (the notation is described in
+              `thalweg.network.readers.spec`), or the path of a text file that holds one;
+            - a PyTorch module, with or without weights, a program of `torch.export` or the path of its `.pt2` file;
+            - a configuration of Hugging Face, its `config.json`, or the folder that holds one;
+            - the path of an `.onnx` file; the files of its weights are not needed;
+            - a Flax module (Linen or NNX) or an Equinox module, or `(function, parameters)` in plain JAX: see
+              `thalweg.network.readers.jax`;
+            - a Keras 3 model, or the path of a `.keras` file;
+            - `"module:callable"`, which makes or is one of these; or a `Graph`.
+        input: the extents of the input without the batch, `"112x112x3"` or `(112, 112, 3)`, in the framework's own
+            order of axes (`"3x224x224"` in PyTorch, positions first and channels last in specs and Keras); for several
+            inputs one of them each. Where the model says them itself it may be left out; those of a spec are replaced.
 
     Raises:
-        InputError: the spec cannot be read (with line and column), its layers do not fit together, or the file or
-            the type of `model` cannot be used.
+        InputError: the model cannot be read (a spec: with line and column), its layers do not fit together or do not
+            run on this input, or the file or the type of `model` cannot be used.
+        MissingPackageError: a package that reads such models is not installed.
     """
     model = opened(model)
     graph = read(model, _shape(input))
@@ -352,20 +363,20 @@ def size(model: Any, input: str | Sequence[Any] | None = None) -> Size:  # noqa:
 
 def _size_of(graph: Graph, rehearsal: Source | None, model: object) -> Size:
     seen = ReceptiveFields(graph)
-    layers, totals = [], Counts()
-    for operation, each in zip(graph.operations, count(graph), strict=True):
+    layers, counts = [], count(graph)
+    for operation, each in zip(graph.operations, counts, strict=True):
         views = seen.view(operation.output)
-        totals = totals if each is None else totals + each
+        known = operation.kind is not Kind.UNKNOWN
         layers.append(
             LayerSize(
                 operation.name,
                 operation.kind.value,
                 operation.output.shape,
-                None if each is None else each.neurons,
-                None if each is None else each.parameters,
-                None if each is None else each.connections,
-                None if each is None else each.connections_inside,
-                None if each is None else each.macs,
+                each.neurons if known else None,
+                each.parameters if known or operation.weights else None,
+                each.connections if known else None,
+                each.connections_inside if known else None,
+                each.macs if known else None,
                 None if views is None else tuple(view.size for view in views),
                 None if views is None else tuple(view.stride for view in views),
                 None if views is None else tuple(view.first for view in views),
@@ -377,7 +388,7 @@ def _size_of(graph: Graph, rehearsal: Source | None, model: object) -> Size:
     return Size(
         graph.inputs[0].shape,
         tuple(layers),
-        totals,
+        sum(counts, Counts()),
         not unknown,
         unknown,
         tuple(seen.misaligned),

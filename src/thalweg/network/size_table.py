@@ -120,7 +120,7 @@ def _left_out(size: Size, rows: Sequence[Row]) -> list[str]:
 def _notes(size: Size) -> Iterable[str]:
     yield from size.notes
     if size.unknown:
-        yield f"Incomplete: not counted, because not known: {listed_names(size.unknown)}."
+        yield f"Incomplete: not known, so that only parameters are counted of {listed_names(size.unknown)}."
     if size.totals.trainable != size.totals.parameters:
         frozen = size.totals.parameters - size.totals.trainable
         yield f"{size.totals.trainable:,} parameters are trained, {frozen:,} are frozen."

@@ -361,6 +361,19 @@ def test_what_is_not_known_is_named():
     assert answer.totals.macs == 5 * 64
 
 
+def test_the_parameters_of_what_is_not_known_count():
+    holder = nn.ParameterDict({"centres": nn.Parameter(torch.zeros(7, 8)), "fixed": nn.Parameter(torch.zeros(3, 8))})
+    holder["fixed"].requires_grad_(False)
+    module = Function(
+        lambda m, x: torch.cdist(torch.cdist(x, m.held["fixed"]) @ m.held["fixed"], m.held["centres"]), held=holder
+    )
+    answer = tw.size(module, (5, 8))
+    assert not answer.complete
+    assert (answer.totals.parameters, answer.totals.trainable) == (80, 56)
+    assert [each.parameters for each in answer.layers if each.kind == "unknown"] == [24, 56]
+    assert "only parameters are counted of" in answer.table().notes[0]
+
+
 def test_choices_by_value_are_said_to_be_supposed():
     module = Function(lambda m, x: m.fc(x.flatten()[x.flatten() > 0][:, None]), fc=nn.Linear(1, 3))
     answer = tw.size(module, (5, 8))

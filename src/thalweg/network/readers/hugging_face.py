@@ -69,7 +69,8 @@ def build(config: Any) -> Any:
     head = getattr(transformers, named, None) if named else None
     causal = auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
     if head is None:
-        only_causal = config.model_type in causal and config.model_type not in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES
+        others = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.is_encoder_decoder
+        only_causal = config.model_type in causal and not others
         head = transformers.AutoModelForCausalLM if only_causal else transformers.AutoModel
     try:
         with torch.device("meta"):

@@ -256,7 +256,7 @@ class Walk:
         operations = apart.graph().operations
         if unknown := next((each.name for each in operations if each.kind is Kind.UNKNOWN), None):
             return self.unknown(step, f"scan of {unknown}")
-        work = [each for each in count(apart.graph()) if each is not None]
+        work = count(apart.graph())
         weights = [weight for each in operations for weight in each.weights]
         wanted = [place for place, each in enumerate(used) if each]
         shown = next((place for place in reversed(wanted) if place >= carries), wanted[0])

@@ -67,7 +67,9 @@ def _once(network: Network, copied: Copied, entries: Sequence[Entry], settled: b
         positions, channel = _usual(entries[0])
         raise OtherEntryError(number=0, positions=positions, channel=channel)
     run.leave_rest(copied)
-    return recorder.graph((*notes, *run.notes))
+    graph = recorder.graph((*notes, *run.notes))
+    axes = tuple(entry.batch for entry in entries)
+    return replace(graph, batch_axes=axes) if any(axes) else graph
 
 
 def _usual(entry: Entry) -> tuple[tuple[int, ...], int | None]:

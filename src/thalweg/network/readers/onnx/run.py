@@ -39,7 +39,7 @@ FAMILIES = (contributed, control, movement, pointwise, products, recurrent, wind
 
 MAX_DEPTH = 32
 """How deep subgraphs and functions may stand in each other."""
-MAX_REPEATED = 25_000
+MAX_REPEATED = 10_000
 """How many operations of subgraphs and functions are followed, each as often as it is done."""
 OLDEST = 7
 """The first version of ONNX's operations that is read."""
