@@ -92,7 +92,7 @@ class Resizing:
         taps = [self._taps(axis, unit) for unit in range(after)]
         for slide in (self._larger(axis), self._smaller(axis)):
             if slide is not None and all(
-                _clipped(_seen(slide, unit), before) == _clipped(ends, before) for unit, ends in enumerate(taps)
+                _says_the_same(_seen(slide, unit), ends, before) for unit, ends in enumerate(taps)
             ):
                 return slide
         return None
@@ -167,6 +167,11 @@ def _seen(slide: Slide, unit: int) -> tuple[int, int]:
     if not slide.transposed:
         return unit * stride - low, unit * stride - low + kernel - 1
     return -(-(unit + low - kernel + 1) // stride), (unit + low) // stride
+
+
+def _says_the_same(seen: tuple[int, int], taps: tuple[int, int], extent: int) -> bool:
+    """Whether a window sees what the taps of a unit stand for; where it sees nothing, the end is repeated."""
+    return seen[0] < extent and seen[1] >= 0 and _clipped(seen, extent) == _clipped(taps, extent)
 
 
 def _clipped(ends: tuple[int, int], extent: int) -> tuple[int, int]:
