@@ -42,7 +42,8 @@ def size(
         typer.Option(metavar="LAYER:INDEX", help="What one unit sees: conv3-64:0,5 (second: conv3-64#2:0,5)."),
     ] = None,
     weights: Annotated[
-        bool, typer.Option("--weights", help="With --unit: also its gradient, with the weights of a PyTorch model.")
+        bool,
+        typer.Option("--weights", help="With --unit: also its gradient, with the weights of a PyTorch or JAX model."),
     ] = False,
     reach: Annotated[
         int | None, typer.Option(metavar="N", help="The cheapest changes with which a unit sees N positions.")

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from thalweg.errors import InputError
 from thalweg.network.effective_field import COLUMNS, MOST, Profile, axis_rows, needed, profiles_of, spread_figure
 from thalweg.network.graph import Graph, Kind, Tensor
+from thalweg.network.readers.reading import jax_program
 from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.network.units import seat_of
 from thalweg.report import Result, Table
@@ -110,7 +111,8 @@ def measured_field(
     """How the gradient of one unit of a module is spread over the input.
 
     Args:
-        model: the PyTorch module that `graph` was read from; neither it nor its gradients are changed.
+        model: what `graph` was read from, with its weights: a PyTorch module, or a model of Flax, Equinox or JAX;
+            neither it nor its gradients are changed.
         graph: the network.
         fields: its receptive fields.
         place: which operation.
@@ -120,26 +122,14 @@ def measured_field(
         seed: of the random inputs.
 
     Raises:
-        InputError: the model is not a module that holds its weights, the operation has no such unit or is not a
-            module whose result can be taken hold of, or the inputs do not fit.
+        InputError: the model is none of these or holds no weights, the operation has no such unit, its result cannot
+            be taken hold of (in PyTorch it must be that of a module), or the inputs do not fit.
     """
     samples, seed = _whole("samples", samples, 1), _whole("seed", seed, 0)
     where, tensor, seat = seat_of(graph, fields, place, index)
     name = graph.operations[place].name
-    torch = sys.modules.get("torch")  # whoever holds a module has imported it
-    if torch is None or not isinstance(model, torch.nn.Module):
-        raise InputError(
-            "The gradient of a unit needs a network that holds its weights; give a torch.nn.Module, or ask for the "
-            "spread without weights."
-        )
-    image = graph.inputs[0]
-    if any(each.kind is Kind.EMBEDDING and each.input.id == image.id for each in graph.operations):
-        raise InputError("The input is looked up by number, so that nothing has a derivative by it.")
-    from thalweg.network.torch_gradients import Call, gradients
-
-    same = [number for number, each in enumerate(graph.operations) if each.name == name]
-    call = Call(name, same.index(place), len(same), _has_parts(graph, name), tensor.shape, _places(tensor, where, name))
-    total, count = _mean_of(gradients(model, graph.inputs, looked_up(graph), call, inputs, samples, seed), image)
+    each = _gradients(model, graph, place, _places(tensor, where, name), inputs, samples, seed)
+    total, count = _mean_of(each, graph.inputs[0])
     total = _inside(total, fields, tensor, seat, name)
     notes = ("Its tokens are taken to be positions row by row.",) if tensor.positions is not None else ()
     given = None if inputs is not None else seed
@@ -151,6 +141,33 @@ def measured_field(
     return MeasuredField(
         name, where, shares, whole, profiles_of(shares), needed(shares), seen, count, given, notes
     )  # fmt: skip
+
+
+def _gradients(
+    model: object, graph: Graph, place: int, unit: tuple[int | slice, ...], inputs: Any, samples: int, seed: int
+) -> Iterable[Array]:
+    """The derivatives of a unit by the first input, for one input after the other."""
+    torch = sys.modules.get("torch")  # whoever holds a module has imported it
+    of_torch = torch is not None and isinstance(model, torch.nn.Module)
+    program = None if of_torch or model is None else jax_program(model, graph.inputs[0].shape)
+    if not of_torch and program is None:
+        raise InputError(
+            "The gradient of a unit needs a network that holds its weights; give a torch.nn.Module, or a model of "
+            "Flax, Equinox or JAX with its parameters, or ask for the spread without weights."
+        )
+    image, operation = graph.inputs[0], graph.operations[place]
+    if any(each.kind is Kind.EMBEDDING and each.input.id == image.id for each in graph.operations):
+        raise InputError("The input is looked up by number, so that nothing has a derivative by it.")
+    if program is not None:
+        from thalweg.network import jax_gradients
+
+        return jax_gradients.gradients(program, graph, place, unit, inputs, samples, seed)
+    from thalweg.network.torch_gradients import Call, gradients
+
+    name = operation.name
+    same = [number for number, each in enumerate(graph.operations) if each.name == name]
+    call = Call(name, same.index(place), len(same), _has_parts(graph, name), operation.output.shape, unit)
+    return gradients(model, graph.inputs, looked_up(graph), call, inputs, samples, seed)
 
 
 def looked_up(graph: Graph) -> frozenset[int]:

@@ -100,10 +100,11 @@ class Size(Result):
     def measured(
         self, layer: str | int, index: Sequence[int] = (), inputs: Any = None, samples: int = 16, seed: int = 0
     ) -> MeasuredField:
-        """How the gradient of one unit is spread over the input, with the weights that a PyTorch module holds.
+        """How the gradient of one unit is spread over the input, with the weights that the model holds.
 
-        The mean over some inputs of the absolute derivatives: see `thalweg.network.measured_field`. The module stays
-        as it is. The layer must be a module of the network; what is added or joined between modules is none.
+        The mean over some inputs of the absolute derivatives: see `thalweg.network.measured_field`. For models of
+        PyTorch, Flax, Equinox and JAX, which stay as they are. In PyTorch the layer must be a module of the network;
+        what is added or joined between modules is none.
 
         Args:
             layer: as for `unit`.
@@ -114,8 +115,8 @@ class Size(Result):
             seed: of the random inputs.
 
         Raises:
-            InputError: as for `unit`; or the network is no PyTorch module or holds no weights, the layer is no module,
-                or the inputs do not fit.
+            InputError: as for `unit`; or the network is none of these or holds no weights, the layer cannot be taken
+                hold of, or the inputs do not fit.
         """
         from thalweg.network.measured_field import measured_field
 

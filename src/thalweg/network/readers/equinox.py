@@ -35,6 +35,11 @@ def read(model: Any, shape: Shape | None) -> Graph:
     Raises:
         InputError: there is no input shape, or the module fails on it.
     """
+    return traced(program(model, shape), shape)
+
+
+def program(model: Any, shape: Shape | None) -> Program:
+    """The program that a module is; its shape plays no part."""
     import equinox as eqx
     import jax
 
@@ -57,7 +62,7 @@ def read(model: Any, shape: Shape | None) -> Graph:
         which, *rest = where
         return path(rest) if which.idx == 0 else None
 
-    return traced(Program(call, (module, state), name_of, layout=_layout), shape)
+    return Program(call, (module, state), name_of, layout=_layout)
 
 
 def _layout(shape: Shape, whole: bool) -> Layout:

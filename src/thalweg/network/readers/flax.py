@@ -39,9 +39,18 @@ def read(model: Any, shape: Shape | None) -> Graph:
     Raises:
         InputError: there is no input shape, or the module fails on it.
     """
+    return traced(program(model, shape), shape)
+
+
+def program(model: Any, shape: Shape | None) -> Program:
+    """The program that a module is on an input of that shape.
+
+    Raises:
+        InputError: the module cannot be initialised with it.
+    """
     from flax import nnx
 
-    return traced(_of_nnx(model) if isinstance(model, nnx.Module) else _of_linen(model, shape), shape)
+    return _of_nnx(model) if isinstance(model, nnx.Module) else _of_linen(model, shape)
 
 
 def _of_linen(model: Any, shape: Shape | None) -> Program:

@@ -38,7 +38,7 @@ from thalweg.network.graph import Graph, written
 from thalweg.network.readers.jax_layout import Layout, layout_of
 from thalweg.network.readers.jax_numbers import held
 from thalweg.network.readers.jax_values import Fixed, Pointwise
-from thalweg.network.readers.jaxpr import Walk
+from thalweg.network.readers.jaxpr import Address, Walk
 from thalweg.network.readers.recorder import Recorder
 
 Shape = tuple[int, ...]
@@ -78,6 +78,11 @@ def read(model: Any, shape: Shape | None) -> Graph:
     Raises:
         InputError: there is no input shape, or the function fails on it.
     """
+    return traced(program(model, shape), shape)
+
+
+def program(model: Any, shape: Shape | None) -> Program:
+    """The program that a function is; its shape plays no part."""
     if isinstance(model, tuple):
         function, parameters = model
         call, known = function, None
@@ -87,15 +92,40 @@ def read(model: Any, shape: Shape | None) -> Graph:
         call = call if len(model.args) > 1 or model.keywords else model.func
     else:
         call, parameters, known = lambda _, x: model(x), (), closed_over(model)
-    return traced(Program(call, parameters, path, held=known), shape)
+    return Program(call, parameters, path, held=known)
 
 
 def _with_arguments(model: functools.partial[Any]) -> Callable[[Any, Any], Any]:
     return lambda parameters, x: model.func(*parameters[0], x, **parameters[1])
 
 
+@dataclass(frozen=True)
+class Traced:
+    """A program on an input.
+
+    Args:
+        graph: the network that it is.
+        jaxpr: it; takes the arrays among the parameters, and the input.
+        parameters: these arrays.
+        addresses: where in it the tensors of the graph are made, by id, and again with a number as a factor.
+    """
+
+    graph: Graph
+    jaxpr: Any
+    parameters: tuple[Any, ...]
+    addresses: Mapping[int, Sequence[Address]]
+
+
 def traced(program: Program, shape: Shape | None) -> Graph:
     """The graph of a program on an input of that shape, without the batch.
+
+    Raises: as for `followed`.
+    """
+    return followed(program, shape).graph
+
+
+def followed(program: Program, shape: Shape | None) -> Traced:
+    """A program on an input of that shape, without the batch: its graph, and where in it everything is made.
 
     Raises:
         InputError: there is no input shape, or the program fails on it.
@@ -142,7 +172,8 @@ def traced(program: Program, shape: Shape | None) -> Graph:
     seen = recorder.identities() | walk.stacks
     held_by = {one.identity: one for each in values for one in each.weights}
     recorder.unused([(*walk.called([one], "", ""), one) for name, one in held_by.items() if name not in seen])
-    return recorder.graph()
+    arguments = tuple([leaves[place][1] for place in arrays])
+    return Traced(recorder.graph(), closed, arguments, walk.addresses())
 
 
 def _parameter(recorder: Recorder, program: Program, where: Sequence[Any], leaf: Any, known: dict[int, str]) -> Fixed:

@@ -20,12 +20,19 @@ from typing import Any
 from thalweg.network.counts import count
 from thalweg.network.graph import Kind, Weight
 from thalweg.network.readers import axes as ax
+from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.jax_numbers import held
 from thalweg.network.readers.jax_operations import OPERATIONS, Step, of_numbers, whole
-from thalweg.network.readers.jax_values import PLAIN, POINTWISE, Fixed, Ledger, Pointwise, Value
+from thalweg.network.readers.jax_values import PLAIN, POINTWISE, Fixed, Ledger, Pointwise, Statistic, Value
 from thalweg.network.readers.recorder import Recorder
 
 Shape = tuple[int, ...]
+
+Address = tuple[int, ...]
+"""Where a value is made: the number of an equation, of one in the function that it calls, ..., and of the result.
+
+After the number of a loop stands that of the turn.
+"""
 
 MAX_UNROLLED = 100_000
 """Equations that the loops of one program are unrolled into."""
@@ -75,6 +82,8 @@ class Walk:
         self._unrolled = 0
         self.stacks: set[str] = set()
         """The arrays of weights of which loops took one for each turn."""
+        self._trail: Address = ()
+        self._made: list[tuple[Value, Address]] = []
 
     # Names.
 
@@ -94,6 +103,15 @@ class Walk:
             return (kind if what in _WHOLE else f"{kind}.{what}" if what in _INSIDE else what), ""
         return ".".join([*names, what]), ".".join(names)
 
+    def addresses(self) -> dict[int, list[Address]]:
+        """Where in the program each array of the recorder, by its id, was made, and made again but for a number."""
+        found: dict[int, list[Address]] = {}
+        for value, address in self._made:
+            array = _array_of(value)
+            if array is not None and array.id is not None:
+                found.setdefault(array.id, []).append(address)
+        return found
+
     # The walk.
 
     def run(self, jaxpr: Any, arguments: Sequence[Value], scope: str = "", wanted: Sequence[bool] = ()) -> list[Value]:
@@ -110,9 +128,11 @@ class Walk:
         values: dict[Any, Value] = dict(zip(jaxpr.constvars, constants, strict=True))
         values.update(zip(jaxpr.invars, arguments, strict=True))
         live = _used(jaxpr, wanted or [True] * len(jaxpr.outvars))
-        for equation, used in zip(jaxpr.eqns, live, strict=True):
+        trail = self._trail
+        for number, (equation, used) in enumerate(zip(jaxpr.eqns, live, strict=True)):
             if not any(used):
                 continue
+            self._trail = (*trail, number)
             inputs = tuple([self._value(each, values) for each in equation.invars])
             own = str(equation.source_info.name_stack)
             step = Step(
@@ -123,7 +143,10 @@ class Walk:
                 _is_real(equation),
                 "/".join(name for name in (scope, own) if name),
             )
-            values.update(zip(equation.outvars, self._checked(step, self._step(step, used)), strict=True))
+            results = self._checked(step, self._step(step, used))
+            values.update(zip(equation.outvars, results, strict=True))
+            self._made += [(each, (*trail, number, place)) for place, each in enumerate(results)]
+        self._trail = trail
         return [self._value(each, values) for each in jaxpr.outvars]
 
     def _value(self, atom: Any, values: Mapping[Any, Value]) -> Value:
@@ -163,7 +186,7 @@ class Walk:
         ]
 
     def _call(self, step: Step, used: Sequence[bool]) -> Sequence[Value]:
-        body = next(step.parameters[key] for key in _BODIES if key in step.parameters)
+        body = called_by(step.parameters)
         name = _name_of(step, body)
         units = [each for each in step.inputs if not isinstance(each, Fixed)]
         if name and len(units) == 1 and step.shapes == (units[0].shape,) and _is_pointwise(body):
@@ -192,8 +215,10 @@ class Walk:
             return self.unknown(step, f"scan of {parameters['length']} steps")
         turns = range(parameters["length"])
         carried, rows = list(step.inputs[constants : constants + carries]), []
+        trail = self._trail
         for turn in reversed(turns) if parameters["reverse"] else turns:
             layer = [self._layer(each, turn) for each in over]
+            self._trail = (*trail, turn)
             results = self.run(parameters["jaxpr"], [*step.inputs[:constants], *carried, *layer], step.scope)
             carried = results[:carries]
             rows.append(results[carries:])
@@ -279,6 +304,20 @@ class Walk:
         return self.recorder.gather([layer], shape, name=name, module=module)
 
 
+def called_by(parameters: Mapping[str, Any]) -> Any:
+    """The jaxpr of the function that an equation calls."""
+    return next(parameters[key] for key in _BODIES if key in parameters)
+
+
+def _array_of(value: Value) -> Array | None:
+    """The array of the recorder that a value is, if it was written down."""
+    if isinstance(value, Fixed):
+        return None
+    if isinstance(value, Statistic):
+        return None if value.written is None else _array_of(value.written)
+    return value.root if value.is_root else value.written
+
+
 def _is_real(equation: Any) -> bool:
     kinds = [getattr(getattr(each.aval, "dtype", None), "kind", "V") for each in equation.invars]
     return not kinds or any(kind not in "biu" for kind in kinds if kind != "V")
@@ -317,7 +356,7 @@ def _is_pointwise(body: Any) -> bool:
 def _inner(body: Any) -> Iterable[Any]:
     for equation in getattr(body, "jaxpr", body).eqns:
         if equation.primitive.name in _CALLS:
-            yield from _inner(next(equation.params[key] for key in _BODIES if key in equation.params))
+            yield from _inner(called_by(equation.params))
         else:
             yield equation
 

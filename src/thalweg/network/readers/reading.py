@@ -99,6 +99,17 @@ def read(model: object, shape: Shape | None = None) -> Graph:
     )
 
 
+def jax_program(model: object, shape: Shape | None) -> Any:
+    """The `thalweg.network.readers.jax.Program` that a model of Flax, Equinox or plain JAX is; None for all others."""
+    for package in ("torch", "keras"):
+        if package in sys.modules and _reader(package).knows(model):
+            return None
+    for package in ("flax", "equinox", "jax"):
+        if package in sys.modules and (module := _reader(package)).knows(model):
+            return module.program(model, shape)
+    return None
+
+
 def _read_text(model: str | os.PathLike[str], shape: Shape | None) -> Graph:
     if isinstance(model, str) and not _exists(model):
         if Path(model[:1000]).suffix[1:].isalpha() and not any(sign in model for sign in " \t\n;"):
