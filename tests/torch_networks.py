@@ -409,3 +409,15 @@ class Tagger(nn.Module):
     def forward(self, ids):
         x, _ = self.lstm(self.embed(ids))
         return self.label(x)
+
+
+def whisper_settings():
+    """A small encoder of sound with a decoder of text, as a configuration of Hugging Face."""
+    from transformers import WhisperConfig
+
+    return WhisperConfig(
+        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4,
+        encoder_ffn_dim=24, decoder_ffn_dim=24, vocab_size=50, num_mel_bins=8, max_source_positions=20,
+        max_target_positions=16, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
+        suppress_tokens=None, begin_suppress_tokens=None,
+    )  # fmt: skip

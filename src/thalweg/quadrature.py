@@ -236,8 +236,8 @@ def _fine_quadrature(diagonal: Sequence[float], below: Sequence[float], total: f
     U = np.linalg.svd(B)[0][:, ::-1].astype(np.longdouble)
     nodes = np.sum((d[:, None] * U[:-1] + b[:, None] * U[1:]) ** 2, axis=0) / np.sum(U**2, axis=0)
     weights = U[0].astype(np.float64) ** 2
-    kept = weights > np.finfo(np.float64).eps ** 2
-    kept[-1] = True
+    order = np.argsort(nodes)  # which copies that differ by a rounding may have changed
+    kept = order[(weights[order] > np.finfo(np.float64).eps ** 2) | (order == order[-1])]
     return nodes[kept].astype(np.float64), total * weights[kept]
 
 

@@ -280,6 +280,18 @@ def test_recurrent_layers_keep_what_those_of_a_real_run_keep(name, batch):
     assert (memory.exact, memory.saved) == (True, saved_bytes(module, inputs))
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "mixed-bfloat16", "float64"])
+def test_recurrent_layers_in_other_types_keep_what_those_of_a_real_run_keep(dtype):
+    module, inputs = real(lambda: Reads(num_layers=2)), torch.randn(3, 20, 8)
+    mixed = torch.autocast("cpu", dtype=torch.bfloat16, enabled=dtype.startswith("mixed"))
+    foretold = tw.size(module, (20, 8)).memory(3, dtype).saved
+    if not dtype.startswith("mixed"):
+        module, inputs = module.to(getattr(torch, dtype)), inputs.to(getattr(torch, dtype))
+    with mixed:
+        expected = saved_bytes(module, inputs)
+    assert foretold == expected
+
+
 def test_the_workspace_of_a_long_sequence_is_foretold_from_short_ones():
     # It is given in pages of 4096 bytes, which short sequences round by other amounts.
     module = real(lambda: nn.LSTM(8, 16, batch_first=True))
@@ -290,12 +302,7 @@ def test_the_workspace_of_a_long_sequence_is_foretold_from_short_ones():
 def test_an_encoder_with_a_decoder_is_rehearsed():
     transformers = pytest.importorskip("transformers", reason="needs transformers, which CI installs")
     text = transformers.T5Config(d_model=16, d_kv=4, d_ff=24, num_layers=1, num_heads=4, vocab_size=50)
-    sound = transformers.WhisperConfig(
-        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4,
-        encoder_ffn_dim=24, decoder_ffn_dim=24, vocab_size=50, num_mel_bins=8, max_source_positions=20,
-        max_target_positions=16, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
-        suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
+    sound = networks.whisper_settings()
     tokens = torch.zeros(3, 6, dtype=torch.int64)
     for model, shapes, inputs in (
         (transformers.T5ForConditionalGeneration(text), ((9,), (6,)), {"input_ids": tokens.new_zeros(3, 9)}),

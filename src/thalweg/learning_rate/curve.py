@@ -161,14 +161,16 @@ class Rates(Result):
     @cached_property
     def whole_spectrum(self) -> Spectrum:
         """The same from as many products as steps: what `steps` steps of any method make of the residual."""
-        self.run.go_on(self.steps)
-        return spectrum_of(shifted(self.run.measure(), self.added), self.n)
+        return self._of_whole_run(finely=False)
 
     @cached_property
     def fine_spectrum(self) -> Spectrum:
         """The whole spectrum with small eigenvalues to the last digits of their roots, which momentum needs."""
+        return self._of_whole_run(finely=True)
+
+    def _of_whole_run(self, finely: bool) -> Spectrum:
         self.run.go_on(self.steps)
-        return spectrum_of(shifted(self.run.measure(finely=True), self.added), self.n)
+        return spectrum_of(shifted(self.run.measure(finely=finely), self.added), self.n)
 
     def loss(self, rate: ArrayLike, step: ArrayLike) -> Any:
         """The loss after `step` steps at constant learning rate `rate`, exact to rounding.

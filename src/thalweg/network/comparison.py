@@ -162,9 +162,7 @@ class Comparison(Result):
             notes.append(f"The bytes of {' and '.join(map(str, estimated))} are estimates by rule.")
         for number, side in enumerate(self._sides(), start=1):
             if not side.complete:
-                notes.append(
-                    f"Incomplete: operations of {number} are not known and but for their parameters not counted."
-                )
+                notes.append(f"Incomplete: of the operations of {number} that are not known only parameters count.")
         return notes
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
+from thalweg.network.given_inputs import check_batch, numbers_of
 from thalweg.network.graph import Graph, Kind, written
 from thalweg.network.readers.jax import Program, Traced, followed
 from thalweg.network.readers.jaxpr import Address, called_by
@@ -43,7 +44,9 @@ def gradients(
     import numpy as np
 
     taken = graph.inputs[0]
-    batch = None if given is None else _batch(given, taken.shape)
+    batch = None if given is None else numbers_of(given)
+    if batch is not None:
+        check_batch(batch.shape, taken.shape)
     found = followed(program, taken.shape)
     if any(isinstance(each, jax.ShapeDtypeStruct) for each in found.parameters):
         raise InputError("The network holds no weights; give it with its parameters, as in (module, variables).")
@@ -51,7 +54,7 @@ def gradients(
     wanted = (1, *operation.output.shape)
     fitting = [
         address
-        for address in found.addresses.get(operation.output.id, ())
+        for address in found.walk.addresses().get(operation.output.id, ())
         if _shape_at(found.jaxpr.jaxpr, address) == wanted
     ]
     if not fitting:
@@ -128,16 +131,3 @@ def _run(jaxpr: Any, equations: int, wanted: Sequence[Any], constants: Sequence[
         eqns=jaxpr.eqns[:equations], outvars=list(wanted), debug_info=jaxpr.debug_info._replace(result_paths=None)
     )
     return eval_jaxpr(part, constants, *arguments)
-
-
-def _batch(given: Any, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    import numpy as np
-
-    try:
-        batch = np.asarray(given, np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError("The inputs must be an array of numbers, the batch first.") from error
-    if batch.ndim == 0 or batch.shape[1:] != shape or not len(batch):
-        told = written(batch.shape) or "a single number"
-        raise InputError(f"The inputs must be a batch of {written(shape)} each, not {told}.")
-    return batch

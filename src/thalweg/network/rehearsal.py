@@ -130,7 +130,7 @@ class Rehearsal:
         ledger = _ledger_class()()
         with _silence(), FakeTensorMode(allow_non_fake_inputs=True):
             module = _without_data(self._module, _device(setup), setup.precision)
-            with ledger, as_with_data():
+            with ledger, as_with_data(module):
                 yield module, ledger
 
     def _made_inputs(self, setup: Setup) -> tuple[Any, ...]:
@@ -241,6 +241,7 @@ def _ledger_class() -> Any:
     from torch.utils._pytree import tree_leaves
 
     base: Any = TorchDispatchMode
+    onednn_layer = torch.ops.aten.mkldnn_rnn_layer.default
 
     class Ledger(base):  # type: ignore[misc]
         """Counts the bytes of every array from its making to its end."""
@@ -289,7 +290,9 @@ def _ledger_class() -> Any:
             self.moments.append((self.phase, self.gradients, self.now))
 
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            made = with_workspace(func, args, func(*args, **(kwargs or {})))
+            made = func(*args, **(kwargs or {}))
+            if func is onednn_layer:
+                made = with_workspace(args, made)
             found = [self._hold(each) for each in tree_leaves(made) if isinstance(each, torch.Tensor)]
             if self.phase and any(found):
                 self._note()

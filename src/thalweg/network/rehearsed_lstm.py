@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 _PAGE = 4096
@@ -19,8 +19,12 @@ _MOST_PRODUCTS = 1_000_000_000  # multiply-accumulates in a short run: less than
 _LSTM = 2  # oneDNN's number for this kind of recurrent layer
 
 
-def as_with_data() -> AbstractContextManager[object]:
-    """While this runs, LSTMs on a CPU run as they do with data."""
+def as_with_data(module: Any) -> AbstractContextManager[object]:
+    """While this runs, the LSTMs of a module on a CPU run as they do with data."""
+    import torch
+
+    if not any(isinstance(each, torch.nn.LSTM) for each in module.modules()):
+        return nullcontext()
     made: AbstractContextManager[object] = _mode_class()()
     return made
 
@@ -47,11 +51,12 @@ def _is_for_onednn(x: Any, state: Any, weights: Any) -> bool:
     """Whether PyTorch gives it to oneDNN: `use_mkldnn` in its `RNN.cpp`."""
     import torch
 
-    if not isinstance(weights, Sequence) or not torch.backends.mkldnn.is_available():  # packed sequences
+    onednn = torch.backends.mkldnn
+    if not isinstance(weights, Sequence) or not (onednn.is_available() and onednn.enabled):  # packed sequences
         return False
-    tensors = [x, *state, *weights]
-    alike = all(each.device.type == "cpu" and each.dtype in (torch.float32, torch.bfloat16) for each in tensors)
-    return alike and torch._C._get_mkldnn_enabled() and state[0].shape[-1] == state[1].shape[-1]
+    kinds = {torch.float32} | ({torch.bfloat16} if torch.ops.mkldnn._is_mkldnn_bf16_supported() else set())
+    alike = all(each.device.type == "cpu" and each.dtype in kinds for each in (x, *state, *weights))
+    return alike and state[0].shape[-1] == state[1].shape[-1]
 
 
 def _lstm(
@@ -93,15 +98,14 @@ def _layer(x: Any, weights: Sequence[Any], hidden: Any, cell: Any, options: tupl
     return [output, hidden, cell]
 
 
-def with_workspace(operation: Any, arguments: Sequence[Any], made: Any) -> Any:
-    """The results of an operation, with the workspace in its true size where it keeps one.
+def with_workspace(arguments: Sequence[Any], made: Any) -> Any:
+    """The results of oneDNN's layer, with the workspace in its true size where it keeps one.
 
     Args:
-        operation: an `OpOverload` of PyTorch.
         arguments: what it was called with.
         made: its results.
     """
-    if str(operation) != "aten.mkldnn_rnn_layer.default" or not arguments[-1]:
+    if not arguments[-1]:  # not trained
         return made
     x, weight, biases = arguments[0], arguments[1], arguments[12]
     steps, batch, features = x.shape

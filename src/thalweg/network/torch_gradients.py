@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
+from thalweg.network.given_inputs import check_batch, numbers_of
 from thalweg.network.graph import Tensor, written
 from thalweg.network.readers.lazy_torch import torch
 
@@ -163,20 +164,13 @@ def _watched(module: torch.nn.Module, call: Call, units: list[torch.Tensor]) -> 
 
 def _batches(given: Any, takes: Sequence[Tensor]) -> list[torch.Tensor]:
     """The given inputs, the batch first."""
-    import numpy as np
-
     parts = list(given) if len(takes) > 1 and isinstance(given, tuple | list) else [given]
     if len(parts) != len(takes):
         raise InputError(f"The network takes {len(takes)} inputs; give a sequence of as many batches.")
     batches = []
     for part, tensor in zip(parts, takes, strict=True):
-        try:
-            batch = part.detach() if isinstance(part, torch.Tensor) else torch.from_numpy(np.array(part, np.float64))
-        except (TypeError, ValueError) as error:
-            raise InputError("The inputs must be an array of numbers, the batch first.") from error
-        if batch.dim() == 0 or tuple(batch.shape[1:]) != tensor.shape or not len(batch):
-            shape = written(tuple(batch.shape)) or "a single number"
-            raise InputError(f"The inputs must be a batch of {written(tensor.shape)} each, not {shape}.")
+        batch = part.detach() if isinstance(part, torch.Tensor) else torch.from_numpy(numbers_of(part))
+        check_batch(tuple(batch.shape), tensor.shape)
         batches.append(batch)
     if len({len(each) for each in batches}) > 1:
         raise InputError("The batches of the inputs differ in length.")

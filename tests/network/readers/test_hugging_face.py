@@ -115,12 +115,7 @@ def test_code_of_others_does_not_run(tmp_path):
 
 
 def test_an_encoder_with_a_decoder_is_built_whole():
-    settings = transformers.WhisperConfig(
-        d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4,
-        encoder_ffn_dim=24, decoder_ffn_dim=24, vocab_size=50, num_mel_bins=8, max_source_positions=20,
-        max_target_positions=16, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
-        suppress_tokens=None, begin_suppress_tokens=None,
-    )  # fmt: skip
+    settings = networks.whisper_settings()
     answer = tw.size(settings)
     assert answer.input == (8, 40)
     assert "one token" in " ".join(answer.notes) or "1 of them" in " ".join(answer.notes)

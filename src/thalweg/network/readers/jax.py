@@ -38,7 +38,7 @@ from thalweg.network.graph import Graph, written
 from thalweg.network.readers.jax_layout import Layout, layout_of
 from thalweg.network.readers.jax_numbers import held
 from thalweg.network.readers.jax_values import Fixed, Pointwise
-from thalweg.network.readers.jaxpr import Address, Walk
+from thalweg.network.readers.jaxpr import Walk
 from thalweg.network.readers.recorder import Recorder
 
 Shape = tuple[int, ...]
@@ -107,13 +107,13 @@ class Traced:
         graph: the network that it is.
         jaxpr: it; takes the arrays among the parameters, and the input.
         parameters: these arrays.
-        addresses: where in it the tensors of the graph are made, by id, and again with a number as a factor.
+        walk: through it, which tells where in it the tensors of the graph are made.
     """
 
     graph: Graph
     jaxpr: Any
     parameters: tuple[Any, ...]
-    addresses: Mapping[int, Sequence[Address]]
+    walk: Walk
 
 
 def traced(program: Program, shape: Shape | None) -> Graph:
@@ -173,7 +173,7 @@ def followed(program: Program, shape: Shape | None) -> Traced:
     held_by = {one.identity: one for each in values for one in each.weights}
     recorder.unused([(*walk.called([one], "", ""), one) for name, one in held_by.items() if name not in seen])
     arguments = tuple([leaves[place][1] for place in arrays])
-    return Traced(recorder.graph(), closed, arguments, walk.addresses())
+    return Traced(recorder.graph(), closed, arguments, walk)
 
 
 def _parameter(recorder: Recorder, program: Program, where: Sequence[Any], leaf: Any, known: dict[int, str]) -> Fixed:

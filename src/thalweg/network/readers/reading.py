@@ -37,7 +37,8 @@ _FRAMEWORKS: Mapping[str, str] = {
 }
 """The module whose `read(model, shape)` reads objects of a framework, by the package that must be imported already.
 
-Its `knows(model)` says whether the object is one of its own.
+Its `knows(model)` says whether the object is one of its own. Those whose models are JAX programs also have
+`program(model, shape)`.
 """
 
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -88,11 +89,10 @@ def read(model: object, shape: Shape | None = None) -> Graph:
         return model
     if isinstance(model, str | os.PathLike):
         return _read_text(model, shape)
-    for package, reader in _FRAMEWORKS.items():
-        # Whoever holds an object of a framework has imported it, and nobody else pays for that.
-        if package in sys.modules and (module := _reader(reader)).knows(model):
-            graph: Graph = module.read(model, shape)
-            return graph
+    reader = _reader_of(model)
+    if reader is not None:
+        graph: Graph = reader.read(model, shape)
+        return graph
     raise InputError(
         f"Cannot read a network from a value of type {type(model).__name__!r}; give a spec such as "
         "'input 112x112x3; conv3-64; maxpool; FC-10', or the path of a file that holds one."
@@ -101,13 +101,15 @@ def read(model: object, shape: Shape | None = None) -> Graph:
 
 def jax_program(model: object, shape: Shape | None) -> Any:
     """The `thalweg.network.readers.jax.Program` that a model of Flax, Equinox or plain JAX is; None for all others."""
-    for package in ("torch", "keras"):
-        if package in sys.modules and _reader(package).knows(model):
-            return None
-    for package in ("flax", "equinox", "jax"):
-        if package in sys.modules and (module := _reader(package)).knows(model):
-            return module.program(model, shape)
-    return None
+    reader = _reader_of(model)
+    return reader.program(model, shape) if hasattr(reader, "program") else None
+
+
+def _reader_of(model: object) -> Any:
+    """The reader that knows an object; None where no framework does."""
+    # Whoever holds an object of a framework has imported it, and nobody else pays for that.
+    imported = (_reader(reader) for package, reader in _FRAMEWORKS.items() if package in sys.modules)
+    return next((reader for reader in imported if reader.knows(model)), None)
 
 
 def _read_text(model: str | os.PathLike[str], shape: Shape | None) -> Graph:
