@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from mpmath import mp
 from scipy import sparse
 
 from thalweg.operators import checked_operator
-from thalweg.quadrature import largest_singular_value, measure
+from thalweg.quadrature import Run, largest_singular_value, measure
 
 
 def exact_moments(X, residual, count):
@@ -106,3 +107,36 @@ def test_noise_of_a_lower_precision_does_not_keep_the_largest_singular_value_fro
 def test_the_largest_singular_value_of_a_crowded_spectrum_is_converged():
     X = np.random.default_rng(0).standard_normal((600, 900))
     assert largest_singular_value(X) == pytest.approx(np.linalg.norm(X, 2), rel=1e-13)
+
+
+def exact_measure(run, digits=60):
+    """Nodes, ascending, and weights of the run's bidiagonal matrix, worked out in many digits."""
+    with mp.workdps(digits):
+        B = mp.zeros(run.done + 1, run.done)
+        for step, (diagonal, below) in enumerate(zip(run._diagonals, run._belows, strict=True)):
+            B[step, step], B[step + 1, step] = mp.mpf(diagonal), mp.mpf(below)
+        nodes, vectors = mp.eigsy(B * B.T)
+        ends = [vectors[0, column] ** 2 * mp.mpf(run._total) for column in range(run.done + 1)]
+        return np.array([float(abs(node)) for node in nodes]), np.array([float(end) for end in ends])
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_small_nodes_are_right_to_the_last_digit_where_they_are_asked_for(seed):
+    X = np.diag(np.logspace(0, -5, 40))
+    run = Run(X, np.random.default_rng(seed).standard_normal(40) * np.logspace(-3, 0, 40))
+    run.go_on(12)
+    nodes, weights = exact_measure(run)
+    fine, coarse = run.measure(finely=True), run.measure()
+    np.testing.assert_allclose(fine.nodes[1:], nodes[1:], rtol=3e-16)
+    assert np.max(np.abs(coarse.nodes[1:] / nodes[1:] - 1)) > 1e-13
+    assert fine.nodes[0] < 1e-30
+    np.testing.assert_allclose(fine.weights, weights, rtol=1e-10)
+
+
+def test_fine_nodes_ascend_also_where_there_are_copies():
+    run = Run(np.diag(np.logspace(0, -6, 20)), np.random.default_rng(0).standard_normal(20))
+    run.go_on(60)
+    fine, coarse = run.measure(finely=True), run.measure()
+    assert np.all(np.diff(fine.nodes) >= 0)
+    assert fine.nodes[-1] == pytest.approx(coarse.nodes[-1], rel=1e-15)
+    assert fine.weights.sum() == pytest.approx(coarse.weights.sum(), rel=1e-14)

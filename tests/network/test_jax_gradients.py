@@ -83,6 +83,12 @@ def test_a_layer_in_a_loop_is_that_of_its_turn():
     assert [answer.measured(place, (7,)).seen for place in range(3)] == [3, 5, 7]
 
 
+def test_a_factor_behind_a_layer_is_none_of_its_own():
+    kernel = jnp.ones((3, 3, 1, 1))
+    answer = tw.size((lambda kernel, x: jnp.tanh(conv(x, kernel) * 0.5), kernel), (9, 9, 1))
+    assert answer.measured(0, (4, 4)).gradient == pytest.approx(9)
+
+
 def test_random_inputs_repeat_with_the_seed():
     answer = tw.size((network, random_parameters()), (20, 18, 2))
     first, again = (answer.measured("second", (1, 1), samples=3) for _ in range(2))

@@ -107,25 +107,24 @@ def with_workspace(arguments: Sequence[Any], made: Any) -> Any:
     """
     if not arguments[-1]:  # not trained
         return made
-    x, weight, biases = arguments[0], arguments[1], arguments[12]
-    steps, batch, features = x.shape
-    size = _workspace_bytes(steps, batch, features, weight.shape[0] // 4, biases, x.dtype)
+    x, weight = arguments[:2]
+    size = _workspace_bytes(*x.shape, weight.shape[0] // 4, x.dtype)
     return (*made[:3], made[3].new_empty(size))
 
 
 @functools.lru_cache(maxsize=256)
-def _workspace_bytes(steps: int, batch: int, features: int, hidden: int, biases: bool, dtype: Any) -> int:
+def _workspace_bytes(steps: int, batch: int, features: int, hidden: int, dtype: Any) -> int:
     """The bytes that one layer keeps in one direction."""
     products = batch * 4 * hidden * (features + hidden)
     longer = max((each for each in _LENGTHS if each * products <= _MOST_PRODUCTS), default=_LENGTHS[0])
     if steps <= longer:
-        return _measured_bytes(steps, batch, features, hidden, biases, dtype)
-    first, second = (_measured_bytes(each, batch, features, hidden, biases, dtype) for each in (longer // 2, longer))
+        return _measured_bytes(steps, batch, features, hidden, dtype)
+    first, second = (_measured_bytes(each, batch, features, hidden, dtype) for each in (longer // 2, longer))
     foretold = second + (second - first) * (steps - longer) // (longer - longer // 2)
     return -(-foretold // _PAGE) * _PAGE
 
 
-def _measured_bytes(steps: int, batch: int, features: int, hidden: int, biases: bool, dtype: Any) -> int:
+def _measured_bytes(steps: int, batch: int, features: int, hidden: int, dtype: Any) -> int:
     import torch
     from torch._subclasses.fake_tensor import unset_fake_temporarily
     from torch.utils._python_dispatch import _disable_current_modes
@@ -135,7 +134,7 @@ def _measured_bytes(steps: int, batch: int, features: int, hidden: int, biases: 
         rows = 4 * hidden
         weights = [torch.zeros(shape, dtype=dtype) for shape in ((rows, features), (rows, hidden), (rows,), (rows,))]
         weights[0].requires_grad_()
-        options: tuple[Any, ...] = (False, [], _LSTM, hidden, 1, biases, False, False, True)
+        options: tuple[Any, ...] = (False, [], _LSTM, hidden, 1, True, False, False, True)
         made = torch.ops.aten.mkldnn_rnn_layer(x, *weights, state, state, *options)
     size: int = made[3].untyped_storage().nbytes()
     return size
