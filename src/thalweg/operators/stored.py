@@ -73,10 +73,10 @@ class Dense(Operator):
         """Both products over some rows: `X v - subtract` goes into r, what X^T makes of it comes back."""
         Xt_r, one = np.zeros(self.shape[1]), np.empty(self.shape[1])
         for rows, block in row_blocks(self.X[part], entries):
-            wide = np.asarray(block, dtype=np.float64)
-            np.dot(wide, v, out=r[rows])  # which, unlike matmul, lets other threads run
-            r[rows] -= subtract[rows]
-            Xt_r += np.dot(r[rows], wide, out=one)
+            wide, residual = np.asarray(block, dtype=np.float64), r[rows]
+            np.dot(wide, v, out=residual)  # which, unlike matmul, lets other threads run
+            residual -= subtract[rows]
+            Xt_r += np.dot(residual, wide, out=one)
         return Xt_r
 
 
