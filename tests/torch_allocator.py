@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import torch
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
 
 
 def saved_bytes(module, *inputs, **named):

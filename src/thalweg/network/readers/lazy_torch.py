@@ -16,6 +16,8 @@ else:
         """Has what PyTorch has."""
 
         def __getattr__(self, name: str) -> object:
+            if name.startswith("__"):  # whoever asks what kind of object this is wants nothing of PyTorch
+                raise AttributeError(name)
             found = getattr(importlib.import_module("torch"), name)
             setattr(self, name, found)  # the next time it is here
             return found
