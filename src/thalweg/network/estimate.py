@@ -77,7 +77,7 @@ class _Walk:
         self._again: set[int] = set()  # the tensors that are computed a second time
         self._pending: dict[int, Hashable] = {}  # the gradients of tensors whose makers are still to come
         self._arrivals = 0
-        looked_up = {each.input.id for each in graph.operations if each.kind is Kind.EMBEDDING}
+        looked_up = graph.looked_up
         self._inputs = {
             tensor.id: tensor.size * setup.batch * (_INDEX if tensor.id in looked_up else self._precision.unit)
             for tensor in graph.inputs

@@ -348,6 +348,11 @@ class Graph:
     constants: int = 0
     batch_axes: tuple[int, ...] = ()
 
+    @property
+    def looked_up(self) -> frozenset[int]:
+        """The ids of the tensors whose elements are numbers of rows in a table."""
+        return frozenset([each.input.id for each in self.operations if each.kind is Kind.EMBEDDING])
+
     def batch_axis(self, place: int) -> int:
         """The axis of the batch in the input of that place, 0 unless the network takes its batch elsewhere."""
         return self.batch_axes[place] if self.batch_axes else 0

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
-from thalweg.network.given_inputs import check_batch, numbers_of
+from thalweg.network.given_inputs import examples
 from thalweg.network.graph import Graph, Kind, written
 from thalweg.network.readers.jax import Program, Traced, followed
 from thalweg.network.readers.jaxpr import Address, called_by
@@ -43,11 +43,8 @@ def gradients(
     import jax
     import numpy as np
 
-    taken = graph.inputs[0]
-    batch = None if given is None else numbers_of(given)
-    if batch is not None:
-        check_batch(batch.shape, taken.shape)
-    found = followed(program, taken.shape)
+    inputs = examples(given, graph.inputs, frozenset(), samples, seed)
+    found = followed(program, graph.inputs[0].shape)
     if any(isinstance(each, jax.ShapeDtypeStruct) for each in found.parameters):
         raise InputError("The network holds no weights; give it with its parameters, as in (module, variables).")
     operation = graph.operations[place]
@@ -66,10 +63,8 @@ def gradients(
     address = fitting[-1 if operation.kind in _MEANS else 0]
     kind = found.jaxpr.in_avals[-1].dtype
     derivatives = _derivatives(found, address, unit)
-    draw = np.random.default_rng(seed)
-    for number in range(samples if batch is None else len(batch)):
-        x = draw.standard_normal(taken.shape) if batch is None else batch[number]
-        yield np.asarray(derivatives(found.parameters, x[None].astype(kind))[0], np.float64)
+    for (x,) in inputs:
+        yield np.asarray(derivatives(found.parameters, x.astype(kind))[0], np.float64)
 
 
 def _derivatives(found: Traced, address: Address, unit: tuple[int | slice, ...]) -> Any:

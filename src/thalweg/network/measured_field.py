@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
 from thalweg.network.effective_field import COLUMNS, MOST, Profile, axis_rows, needed, profiles_of, spread_figure
-from thalweg.network.graph import Graph, Kind, Tensor
-from thalweg.network.readers.reading import jax_program
+from thalweg.network.graph import Graph, Tensor
+from thalweg.network.layer_call import Call
+from thalweg.network.readers.reading import jax_program, keras_model
 from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.network.units import seat_of
 from thalweg.report import Result, Table
@@ -111,8 +112,8 @@ def measured_field(
     """How the gradient of one unit of a module is spread over the input.
 
     Args:
-        model: what `graph` was read from, with its weights: a PyTorch module, or a model of Flax, Equinox or JAX;
-            neither it nor its gradients are changed.
+        model: what `graph` was read from, with its weights: a PyTorch module, a Keras model or its file, or a model of
+            Flax, Equinox or JAX; neither it nor its gradients are changed.
         graph: the network.
         fields: its receptive fields.
         place: which operation.
@@ -147,37 +148,28 @@ def _gradients(
     model: object, graph: Graph, place: int, unit: tuple[int | slice, ...], inputs: Any, samples: int, seed: int
 ) -> Iterable[Array]:
     """The derivatives of a unit by the first input, for one input after the other."""
-    torch = sys.modules.get("torch")  # whoever holds a module has imported it
-    of_torch = torch is not None and isinstance(model, torch.nn.Module)
-    program = None if of_torch or model is None else jax_program(model, graph.inputs[0].shape)
-    if not of_torch and program is None:
-        raise InputError(
-            "The gradient of a unit needs a network that holds its weights; give a torch.nn.Module, or a model of "
-            "Flax, Equinox or JAX with its parameters, or ask for the spread without weights."
-        )
-    image, operation = graph.inputs[0], graph.operations[place]
-    if any(each.kind is Kind.EMBEDDING and each.input.id == image.id for each in graph.operations):
+    image = graph.inputs[0]
+    if image.id in graph.looked_up and model is not None:
         raise InputError("The input is looked up by number, so that nothing has a derivative by it.")
-    if program is not None:
-        from thalweg.network import jax_gradients
+    layers = keras_model(model)
+    if layers is not None:
+        from thalweg.network import keras_gradients
 
-        return jax_gradients.gradients(program, graph, place, unit, inputs, samples, seed)
-    from thalweg.network.torch_gradients import Call, gradients
+        return keras_gradients.gradients(layers, graph, Call.of(graph, place, unit), inputs, samples, seed)
+    torch = sys.modules.get("torch")  # whoever holds a module has imported it
+    if torch is not None and isinstance(model, torch.nn.Module):
+        from thalweg.network import torch_gradients
 
-    name = operation.name
-    same = [number for number, each in enumerate(graph.operations) if each.name == name]
-    call = Call(name, same.index(place), len(same), _has_parts(graph, name), operation.output.shape, unit)
-    return gradients(model, graph.inputs, looked_up(graph), call, inputs, samples, seed)
+        return torch_gradients.gradients(model, graph, Call.of(graph, place, unit), inputs, samples, seed)
+    program = None if model is None else jax_program(model, image.shape)
+    if program is None:
+        raise InputError(
+            "The gradient of a unit needs a network that holds its weights; give a torch.nn.Module, a Keras model, or "
+            "a model of Flax, Equinox or JAX with its parameters, or ask for the spread without weights."
+        )
+    from thalweg.network import jax_gradients
 
-
-def looked_up(graph: Graph) -> frozenset[int]:
-    """The ids of the tensors whose elements are numbers of rows in a table."""
-    return frozenset(each.input.id for each in graph.operations if each.kind is Kind.EMBEDDING)
-
-
-def _has_parts(graph: Graph, name: str) -> bool:
-    """Whether what is called so does more than the operation: others are parts of it."""
-    return any(each.name.startswith(f"{name}.") for each in graph.operations)
+    return jax_gradients.gradients(program, graph, place, unit, inputs, samples, seed)
 
 
 def _places(tensor: Tensor, where: tuple[int, ...], name: str) -> tuple[int | slice, ...]:

@@ -26,7 +26,7 @@ from dataclasses import replace
 from typing import Any
 
 from thalweg.errors import InputError
-from thalweg.network.graph import Graph, Kind
+from thalweg.network.graph import Graph
 from thalweg.network.optimizers import optimizer_named, state_size
 from thalweg.network.rehearsed_lstm import as_with_data, with_workspace
 from thalweg.network.training_step import (
@@ -209,7 +209,7 @@ def rehearsal_of(model: object, graph: Graph) -> Rehearsal | None:
     from thalweg.network.readers.torch_inputs import given_input
 
     module = unwrapped(model)
-    looked_up = {operation.input.id for operation in graph.operations if operation.kind is Kind.EMBEDDING}
+    looked_up = graph.looked_up
 
     def inputs(batch: int) -> tuple[Any, ...]:
         made = []

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
-from thalweg.network.given_inputs import check_batch, numbers_of
-from thalweg.network.graph import Tensor, written
+from thalweg.network.given_inputs import batches_of, numbers_of
+from thalweg.network.graph import Graph, written
+from thalweg.network.layer_call import Call
 from thalweg.network.readers.lazy_torch import torch
 
 if TYPE_CHECKING:
@@ -22,36 +22,14 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-@dataclass(frozen=True)
-class Call:
-    """One call of a layer in a run.
-
-    Args:
-        name: the path of its module.
-        number: which call of that module, from 0.
-        calls: how many the network makes.
-        has_parts: whether other layers are parts of that module, which then gives the result of them all.
-        shape: of its result, without the batch.
-        unit: where the unit is in that.
-    """
-
-    name: str
-    number: int
-    calls: int
-    has_parts: bool
-    shape: tuple[int, ...]
-    unit: tuple[int | slice, ...]
-
-
 def gradients(
-    model: Any, takes: Sequence[Tensor], looked_up: frozenset[int], call: Call, given: Any, samples: int, seed: int
+    model: Any, graph: Graph, call: Call, given: Any, samples: int, seed: int
 ) -> Iterator[NDArray[np.float64]]:
     """The derivatives of a unit, summed over its channels, by the first input, in the shape of that input.
 
     Args:
         model: the module.
-        takes: its inputs.
-        looked_up: the ids of those that are whole numbers.
+        graph: what was read of it.
         call: the layer, and the unit in it.
         given: a batch for every input, or the batch of the only one; None for standard normal numbers.
         samples: how many random inputs.
@@ -69,14 +47,15 @@ def gradients(
     if any(torch.nn.parameter.is_lazy(each) or each.is_meta for each in arrays):
         raise InputError("The module holds no weights; build it with weights, and not on the meta device.")
     like = next((each for each in arrays if each.is_floating_point()), torch.empty(0))
-    names = given_input(original, tuple(each.shape for each in takes)).names
-    batches = None if given is None else _batches(given, takes)
+    names = given_input(original, tuple(each.shape for each in graph.inputs)).names
+    looked_up = graph.looked_up
+    batches = None if given is None else batches_of(given, graph.inputs, _read)
     with torch.inference_mode(False):
         module = twin(original)
     generator = torch.Generator().manual_seed(seed)
     for number in range(samples if batches is None else len(batches[0])):
         inputs = []
-        for place, tensor in enumerate(takes):
+        for place, tensor in enumerate(graph.inputs):
             if batches is not None:
                 values = batches[place][number : number + 1]
             elif tensor.id in looked_up:
@@ -109,12 +88,7 @@ def _derivatives(
             reason = str(error).strip().partition("\n")[0].rstrip(".") or type(error).__name__
             shapes = " and ".join(written(tuple(each.shape)) for each in inputs)
             raise InputError(f"The network does not run on an input of {shapes} (batch included): {reason}.") from error
-    if len(units) != call.calls:
-        raise InputError(
-            f"The module {call.name!r} was called {len(units)} times and stands for {call.calls} layers of that name, "
-            "so that they cannot be told apart; ask about another layer."
-        )
-    unit = units[call.number]
+    unit = call.own(units)
     if not unit.requires_grad:
         return np.zeros(tuple(inputs[0].shape[1:]))
     (found,) = torch.autograd.grad(unit, inputs[0], allow_unused=True)
@@ -128,7 +102,7 @@ def _derivatives(
 def _watched(module: torch.nn.Module, call: Call, units: list[torch.Tensor]) -> Iterator[None]:
     """While this runs, the unit of every call of the layer is added to `units`."""
     parts = dict(module.named_modules(remove_duplicate=False))
-    if call.name not in parts or call.has_parts:
+    if call.name not in parts or call.parts:
         raise InputError(
             f"The layer {call.name!r} is not a module of its own, whose result could be taken hold of; ask about "
             "a layer that is one."
@@ -136,15 +110,9 @@ def _watched(module: torch.nn.Module, call: Call, units: list[torch.Tensor]) -> 
 
     def after(_: torch.nn.Module, args: Any, output: Any) -> None:
         result = next(iter(output)) if isinstance(output, tuple | list) and output else output
-        shape = tuple(result.shape) if isinstance(result, torch.Tensor) else ()
-        if shape != (1, *call.shape):
-            raise InputError(
-                f"The module {call.name!r} gives an array of {written(shape) or type(output).__name__} and not of "
-                f"{written((1, *call.shape))} (batch included), so that the unit cannot be found in it; ask about "
-                "another layer."
-            )
+        place = call.place_in(tuple(result.shape) if isinstance(result, torch.Tensor) else None)
         # Taken at once: what comes next may write into the same array.
-        units.append(result[(0, *call.unit)].sum())
+        units.append(result[place].sum())
 
     def before(each: torch.nn.Module, args: Any) -> None:
         x = args[0] if args else None
@@ -162,19 +130,8 @@ def _watched(module: torch.nn.Module, call: Call, units: list[torch.Tensor]) -> 
             hook.remove()
 
 
-def _batches(given: Any, takes: Sequence[Tensor]) -> list[torch.Tensor]:
-    """The given inputs, the batch first."""
-    parts = list(given) if len(takes) > 1 and isinstance(given, tuple | list) else [given]
-    if len(parts) != len(takes):
-        raise InputError(f"The network takes {len(takes)} inputs; give a sequence of as many batches.")
-    batches = []
-    for part, tensor in zip(parts, takes, strict=True):
-        batch = part.detach() if isinstance(part, torch.Tensor) else torch.from_numpy(numbers_of(part))
-        check_batch(tuple(batch.shape), tensor.shape)
-        batches.append(batch)
-    if len({len(each) for each in batches}) > 1:
-        raise InputError("The batches of the inputs differ in length.")
-    return batches
+def _read(given: Any) -> torch.Tensor:
+    return given.detach() if isinstance(given, torch.Tensor) else torch.from_numpy(numbers_of(given))
 
 
 @contextlib.contextmanager

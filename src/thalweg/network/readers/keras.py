@@ -326,18 +326,42 @@ def _handler(operation: Any, keras: Any) -> Callable[[Call], Any] | None:
 
 
 def _from_file(path: Path, keras: Any) -> Any:
-    config = _config_of(path)
-    _check_harmless(config, path)
-    try:
+    config = _harmless_config(path)
+
+    def make() -> Any:
         with keras.StatelessScope(initialize_variables=False):
-            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+            return keras.saving.deserialize_keras_object(config, safe_mode=True)
+
+    return _made_from(path, make, keras)
+
+
+def with_weights(path: Path) -> Any:
+    """The model of a `.keras` file, with its weights; nothing in the file runs.
+
+    Raises: as for `read`.
+    """
+    keras = _keras()
+    _harmless_config(path)
+    return _made_from(path, lambda: keras.saving.load_model(path, compile=False, safe_mode=True), keras)
+
+
+def _made_from(path: Path, make: Callable[[], Any], keras: Any) -> Any:
+    try:
+        model = make()
     except Exception as error:
         raise InputError(
-            f"The configuration in {str(path)!r} makes no Keras model ({type(error).__name__}): {_reason(error)}"
+            f"What {str(path)!r} holds makes no Keras model ({type(error).__name__}): {_reason(error)}"
         ) from error
     if not isinstance(model, keras.Layer):
         raise InputError(f"The configuration in {str(path)!r} makes no Keras model.")
     return model
+
+
+def _harmless_config(path: Path) -> dict[str, Any]:
+    """The configuration of a file in which nothing is code."""
+    config = _config_of(path)
+    _check_harmless(config, path)
+    return config
 
 
 def _config_of(path: Path) -> dict[str, Any]:

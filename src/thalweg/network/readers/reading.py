@@ -105,6 +105,14 @@ def jax_program(model: object, shape: Shape | None) -> Any:
     return reader.program(model, shape) if hasattr(reader, "program") else None
 
 
+def keras_model(model: object) -> Any:
+    """The Keras model that an object is, or that a `.keras` file holds, with its weights; None for all others."""
+    if isinstance(model, str | os.PathLike):
+        path = Path(model)
+        return _reader("keras").with_weights(path) if _FILES.get(path.suffix.lower()) == "keras" else None
+    return model if "keras" in sys.modules and _reader("keras").knows(model) else None
+
+
 def _reader_of(model: object) -> Any:
     """The reader that knows an object; None where no framework does."""
     # Whoever holds an object of a framework has imported it, and nobody else pays for that.
