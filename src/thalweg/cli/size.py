@@ -43,7 +43,7 @@ def size(
     ] = None,
     weights: Annotated[
         bool,
-        typer.Option("--weights", help="With --unit: also its gradient, with the weights of a PyTorch or JAX model."),
+        typer.Option("--weights", help="With --unit: also its gradient, with the weights that the model holds."),
     ] = False,
     reach: Annotated[
         int | None, typer.Option(metavar="N", help="The cheapest changes with which a unit sees N positions.")

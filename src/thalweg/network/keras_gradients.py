@@ -92,10 +92,13 @@ _BACKENDS = {"jax": _by_jax, "torch": _by_torch, "tensorflow": _by_tensorflow}
 @contextlib.contextmanager
 def _watched(model: Any, call: Call, units: list[Any]) -> Iterator[None]:
     """While this runs, the unit of every call of the layer is added to `units`."""
+    import keras
+
     path: list[str] = []
 
     def take(result: Any) -> None:
-        units.append(result[call.place_in(tuple(result.shape) if hasattr(result, "shape") else None)].sum())
+        place = call.place_in(tuple(result.shape) if hasattr(result, "shape") else None)
+        units.append(keras.ops.sum(result[place]))
 
     def run(layer: Any, function: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*arguments: Any, **options: Any) -> Any:
