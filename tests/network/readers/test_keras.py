@@ -337,12 +337,6 @@ def test_several_inputs_and_outputs():
     assert answer.totals.parameters == model.count_params()
 
 
-def test_names_with_markup_are_printed_as_they_are():
-    answer = tw.size(sequential((4,), layers.Dense(3, name="[red]<script>")))
-    assert "[red]<script>" in answer.table().to_text()
-    assert "[red]<script>" not in answer._repr_html_()
-
-
 # Files.
 
 
@@ -479,7 +473,7 @@ def test_models_that_cannot_be_read():
         def call(self, x):
             raise RuntimeError("first line\nsecond line")
 
-    with pytest.raises(InputError, match=r"failed with RuntimeError.*first line"):
+    with pytest.raises(InputError, match=r"failed in .* with RuntimeError: first line"):
         tw.size(Broken(), (4,))
     with pytest.raises(InputError, match="does not say what its input is"):
         tw.size(Block())

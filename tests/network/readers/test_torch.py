@@ -502,16 +502,6 @@ def test_a_module_that_cannot_be_copied():
         tw.size(module)
 
 
-def test_names_of_modules_print_literally():
-    module = nn.Sequential()
-    module.add_module("[red]<script>\x1b[31m", nn.Linear(3, 2))
-    answer = tw.size(module)
-    assert answer.layers[0].name == "[red]<script>\x1b[31m"
-    text = answer.table().to_text()
-    assert "[red]<script>" in text
-    assert "\x1b" not in text
-
-
 def test_copies_are_made_before_anything_runs():
     module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
     state = copy.deepcopy(module.state_dict())

@@ -15,7 +15,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from thalweg.network.graph import Graph
-from thalweg.network.readers.jax import Program, described, failed, path, traced
+from thalweg.network.readers.failures import failed
+from thalweg.network.readers.jax import Program, described, path, traced
 
 Shape = tuple[int, ...]
 

@@ -35,6 +35,7 @@ from typing import Any
 
 from thalweg.errors import InputError
 from thalweg.network.graph import Graph, written
+from thalweg.network.readers.failures import failed
 from thalweg.network.readers.jax_layout import Layout, layout_of
 from thalweg.network.readers.jax_numbers import held
 from thalweg.network.readers.jax_values import Fixed, Pointwise
@@ -231,14 +232,6 @@ def described(shape: Shape, kind: Any) -> Any:
     import jax
 
     return jax.ShapeDtypeStruct(shape, kind)  # type: ignore[no-untyped-call]
-
-
-def failed(what: str, shape: Shape, error: Exception) -> InputError:
-    """The error for a model that fails on an input of that shape, with the first line of the reason."""
-    reason = str(error).strip().partition("\n")[0]
-    answer = InputError(f"{what} on an input of {written(shape)} failed with {type(error).__name__}: {reason}")
-    answer.__cause__ = error
-    return answer
 
 
 def channels_last(shape: Shape, whole: bool) -> Layout:

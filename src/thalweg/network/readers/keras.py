@@ -34,6 +34,7 @@ from typing import Any
 from thalweg.errors import InputError, missing_package
 from thalweg.network.graph import Graph, Weight, written
 from thalweg.network.readers.arrays import Array
+from thalweg.network.readers.failures import failed
 from thalweg.network.readers.keras_layers import LAYERS, OPERATIONS, Call
 from thalweg.network.readers.recorder import Recorder
 
@@ -156,15 +157,26 @@ def _entered_with(model: Any, shape: Shape, keras: Any) -> tuple[Any, list[tuple
     for kind in ("float32", "int32"):
         symbol = keras.KerasTensor((1, *shape), dtype=kind)
         try:
-            if not model.built:
-                model(symbol)
-            return _called(model, [symbol], {}, keras), [((1, *shape), kind)]
+            with _whole_errors(keras):
+                if not model.built:
+                    model(symbol)
+                return _called(model, [symbol], {}, keras), [((1, *shape), kind)]
         except Exception as error:
             failures.append(error)
-    raise InputError(
-        f"Calling the Keras model {model.name!r} on an input of {written(shape)} failed with "
-        f"{type(failures[0]).__name__}: {_reason(failures[0])}"
-    ) from failures[0]
+    what = f"Calling the Keras model {model.name!r}"
+    raise failed(what, shape, failures[0], _reason(failures[0]))
+
+
+@contextlib.contextmanager
+def _whole_errors(keras: Any) -> Iterator[None]:
+    """Where errors keep the frames of Keras's own layers, which say which layer failed."""
+    filtered = keras.config.is_traceback_filtering_enabled()
+    keras.config.disable_traceback_filtering()
+    try:
+        yield
+    finally:
+        if filtered:
+            keras.config.enable_traceback_filtering()
 
 
 def _reason(error: Exception) -> str:
@@ -245,7 +257,12 @@ class _Walk:
     def _specified(self, call: Call) -> list[Any]:
         """What Keras says that a layer makes."""
         arguments, options = self._symbolic(call)
-        return list(self.keras.tree.flatten(call.layer.compute_output_spec(*arguments, **options)))
+        try:
+            return list(self.keras.tree.flatten(call.layer.compute_output_spec(*arguments, **options)))
+        except Exception as error:
+            extents = " and ".join(written(each.shape[1:]) for each in call.arrays)
+            reason = _reason(error).rstrip(".")
+            raise InputError(f"The layer {call.path!r} does not fit its input of {extents}: {reason}.") from error
 
     def _symbolic(self, call: Call) -> Any:
         def symbol(held: Any) -> Any:
