@@ -22,7 +22,7 @@ from thalweg.errors import InputError
 from thalweg.network.effective_field import COLUMNS, MOST, Profile, axis_rows, needed, profiles_of, spread_figure
 from thalweg.network.graph import Graph, Tensor
 from thalweg.network.layer_call import Call
-from thalweg.network.readers.reading import jax_program, keras_model
+from thalweg.network.readers.reading import jax_program, keras_model, onnx_file
 from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.network.units import seat_of
 from thalweg.report import Result, Table
@@ -112,8 +112,8 @@ def measured_field(
     """How the gradient of one unit of a module is spread over the input.
 
     Args:
-        model: what `graph` was read from, with its weights: a PyTorch module, a Keras model or its file, or a model of
-            Flax, Equinox or JAX; neither it nor its gradients are changed.
+        model: what `graph` was read from, with its weights: a PyTorch module, a Keras model or its file, an ONNX
+            file, or a model of Flax, Equinox or JAX; neither it nor its gradients are changed.
         graph: the network.
         fields: its receptive fields.
         place: which operation.
@@ -161,11 +161,16 @@ def _gradients(
         from thalweg.network import torch_gradients
 
         return torch_gradients.gradients(model, graph, Call.of(graph, place, unit), inputs, samples, seed)
+    file = onnx_file(model)
+    if file is not None:
+        from thalweg.network import onnx_gradients
+
+        return onnx_gradients.gradients(file, graph, place, unit, inputs, samples, seed)
     program = None if model is None else jax_program(model, image.shape)
     if program is None:
         raise InputError(
-            "The gradient of a unit needs a network that holds its weights; give a torch.nn.Module, a Keras model, or "
-            "a model of Flax, Equinox or JAX with its parameters, or ask for the spread without weights."
+            "The gradient of a unit needs a network that holds its weights; give a torch.nn.Module, a Keras model, an "
+            "ONNX file, or a model of Flax, Equinox or JAX with its parameters, or ask for the spread without weights."
         )
     from thalweg.network import jax_gradients
 

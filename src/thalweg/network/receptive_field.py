@@ -174,7 +174,7 @@ class ReceptiveFields:
             return self._flattened(field, source)
         if kind is Kind.RESHAPE:
             return self._reshaped(field, source, output)
-        if kind is Kind.SPATIAL_NORMALISATION and source.spatial:
+        if kind is Kind.SPATIAL_NORMALISATION and (source.spatial or source.positions):
             return Field(field.terms, gated=True, layout=field.layout)
         return field
 

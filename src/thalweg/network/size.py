@@ -103,8 +103,8 @@ class Size(Result):
         """How the gradient of one unit is spread over the input, with the weights that the model holds.
 
         The mean over some inputs of the absolute derivatives: see `thalweg.network.measured_field`. For models of
-        PyTorch, Keras, Flax, Equinox and JAX, which stay as they are, and `.keras` files. In PyTorch the layer must be
-        a module of the network; what is added or joined between modules is none.
+        PyTorch, Keras, Flax, Equinox and JAX, which stay as they are, and `.keras` and ONNX files. In PyTorch the layer
+        must be a module of the network; what is added or joined between modules is none.
 
         Args:
             layer: as for `unit`.

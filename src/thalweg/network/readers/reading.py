@@ -107,10 +107,21 @@ def jax_program(model: object, shape: Shape | None) -> Any:
 
 def keras_model(model: object) -> Any:
     """The Keras model that an object is, or that a `.keras` file holds, with its weights; None for all others."""
-    if isinstance(model, str | os.PathLike):
-        path = Path(model)
-        return _reader("keras").with_weights(path) if _FILES.get(path.suffix.lower()) == "keras" else None
+    path = _file_of("keras", model)
+    if path is not None:
+        return _reader("keras").with_weights(path)
     return model if "keras" in sys.modules and _reader("keras").knows(model) else None
+
+
+def onnx_file(model: object) -> Path | None:
+    """The path of an ONNX file; None for all others."""
+    return _file_of("onnx", model)
+
+
+def _file_of(reader: str, model: object) -> Path | None:
+    """The path, where a model is that of a file which this reader reads."""
+    named = isinstance(model, str | os.PathLike) and _FILES.get(Path(model).suffix.lower()) == reader
+    return Path(model) if isinstance(model, str | os.PathLike) and named else None
 
 
 def _reader_of(model: object) -> Any:

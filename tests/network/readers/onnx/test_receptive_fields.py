@@ -20,6 +20,7 @@ pytest.importorskip("onnx", reason="needs onnx, which CI installs")
 from onnx import helper, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
+import thalweg as tw
 from onnx_files import Writer
 from thalweg.network.readers.onnx.run import run
 from thalweg.network.size import size
@@ -339,3 +340,15 @@ def units_checked(seed, folder):
 def test_every_unit_of_random_graphs_sees_what_moves_it(tmp_path):
     units = sum(units_checked(seed, tmp_path) for seed in range(GRAPHS))
     assert units >= 10_000
+
+
+def test_groups_that_are_normalised_as_one_axis_depend_on_the_whole_image(tmp_path):
+    """As PyTorch writes its GroupNorm down."""
+    net = Writer()
+    x = net.conv(net.input("x", [1, 3, 8, 8]), 3, 4, (3, 3), "one", pads=[1, 1, 1, 1])
+    flat = net.node("Reshape", [x, net.numbers(1, 2, -1)])
+    flat = net.node("InstanceNormalization", [flat, net.weight((2,)), net.weight((2,))], "norm")
+    y = net.node("Reshape", [flat, net.numbers(1, 4, 8, 8)])
+    answer = tw.size(net.save(tmp_path / "net.onnx", net.conv(y, 4, 2, (3, 3), "two")))
+    assert answer.layers[-1].receptive_field == (5, 5)
+    assert answer.gated == "norm"
