@@ -151,7 +151,11 @@ def largest_batches():
     rows = []
     for name, (make, shape, _) in networks().items():
         stage = rehearsal(make, shape)
-        most, _ = most_that_fit(lambda batch, stage=stage: stage.train(Setup(batch, device="cuda")).held, CAP)
+        try:
+            most, _ = most_that_fit(lambda batch, stage=stage: stage.train(Setup(batch, device="cuda")).held, CAP)
+        except RuntimeError as error:  # PyTorch does not rehearse recurrent layers on a GPU
+            print(f"{name}: not rehearsed on this GPU ({str(error).splitlines()[0]})", flush=True)
+            continue
         low, high = 0, 2 * most
         while high - low > max(1, most // 64):
             middle = (low + high) // 2

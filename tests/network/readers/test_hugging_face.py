@@ -14,6 +14,9 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 import thalweg as tw  # noqa: E402
 import torch_networks as networks  # noqa: E402
 from thalweg.errors import InputError  # noqa: E402
+from thalweg.network.readers.hugging_face import build  # noqa: E402
+from thalweg.network.readers.reading import read  # noqa: E402
+from thalweg.network.readers.torch_inputs import given_input  # noqa: E402
 
 LLAMA_7B = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 11008,
@@ -81,6 +84,75 @@ def test_found_inputs():
     image = transformers.ViTConfig(**SMALL, image_size=32, patch_size=8, num_channels=1)
     assert tw.size(image).input == (1, 32, 32)
     assert tw.size(transformers.BertConfig(**SMALL, max_position_embeddings=12)).input == (12,)
+
+
+TOWER = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+CLIP = {
+    "text_config": {**TOWER, "vocab_size": 50, "max_position_embeddings": 7},
+    "vision_config": {**TOWER, "image_size": 16, "patch_size": 8},
+    "projection_dim": 12,
+}
+SOUND = {"conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_feat_extract_layers": 2}
+SOUND |= {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
+
+
+@pytest.mark.parametrize(
+    ("config", "inputs"),
+    [
+        (lambda: transformers.CLIPConfig(**CLIP), ((7,), (3, 16, 16))),
+        (lambda: transformers.SiglipConfig(**CLIP), ((7,), (3, 16, 16))),
+        (lambda: transformers.ViTConfig(**TOWER, image_size=[16, 32], patch_size=8), ((3, 16, 32),)),
+        (lambda: transformers.CLIPSegTextConfig(**TOWER, vocab_size=50, max_position_embeddings=9), ((9,),)),
+        (lambda: transformers.AlignTextConfig(**TOWER, vocab_size=50, max_position_embeddings=9), ((9,),)),
+        (lambda: transformers.RobertaConfig(**TOWER, vocab_size=50, max_position_embeddings=14), ((12,),)),
+        (lambda: transformers.ASTConfig(**TOWER, max_length=48, num_mel_bins=32), ((48, 32),)),
+        (lambda: transformers.VideoMAEConfig(**TOWER, image_size=32, num_frames=4), ((4, 3, 32, 32),)),
+        (lambda: transformers.Wav2Vec2Config(**TOWER, **SOUND), ((16_000,),)),
+        (lambda: transformers.MambaConfig(hidden_size=16, num_hidden_layers=1, vocab_size=50), ((512,),)),
+    ],
+)
+def test_what_a_configuration_tells_of_the_inputs(config, inputs):
+    settings = config()
+    settings._attn_implementation = "eager"  # PyTorch's counter does not see fused attention on a CPU
+    graph = read(settings, None)
+    answer = tw.size(graph)
+    assert tuple(each.shape for each in graph.inputs) == inputs
+    assert answer.complete
+    model = type(build(settings))(settings).eval()
+    names = given_input(model, inputs).names
+    given = [torch.ones(1, *each, dtype=torch.int64 if len(each) == 1 and each[0] < 1000 else None) for each in inputs]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**dict(zip(names, given, strict=True)))
+    assert answer.totals.parameters == sum(each.numel() for each in model.parameters())
+    assert 2 * answer.totals.macs == counter.get_total_flops()
+    guessed = any("guess" in note for note in answer.notes)
+    assert guessed == (inputs in (((16_000,),), ((512,),)))
+
+
+def test_images_among_words_are_left_out_and_said_to_be():
+    words = {"model_type": "llama", **TOWER, "vocab_size": 50, "max_position_embeddings": 9}
+    settings = transformers.LlavaConfig(
+        text_config=words, vision_config={"model_type": "clip_vision_model", **CLIP["vision_config"]}
+    )
+    answer = tw.size(settings)
+    assert answer.input == (9,)
+    assert any("without images" in note for note in answer.notes)
+    assert answer.totals.macs == tw.size(transformers.LlamaModel(settings.text_config), (9,)).totals.macs
+    assert tw.size(settings.vision_config).input == (3, 16, 16)
+
+
+def test_more_tokens_than_positions_keep_their_numbers_are_cut_off():
+    settings = transformers.LlamaConfig(**TOWER, vocab_size=50, max_position_embeddings=2**20)
+    answer = tw.size(settings)
+    assert answer.input == (2**16,)
+    assert "It takes 1,048,576 tokens; here it gets 65,536." in answer.notes
+
+
+def test_inputs_that_no_configuration_tells_are_named():
+    settings = transformers.Wav2Vec2BertConfig(**TOWER)
+    with pytest.raises(InputError, match=r"What Wav2Vec2BertModel takes \(input_features\) is not told"):
+        tw.size(settings)
+    assert tw.size(settings, (20, 160)).complete
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ meta device and read like any other PyTorch module. Code that a configuration na
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,7 +59,8 @@ def build(config: Any) -> Any:
     """The model of a configuration, on the meta device.
 
     Its `architectures` say which; without them it is the model that predicts the next word, where that is all there is
-    for its type, and else the model without a head.
+    for its type, and else the model without a head. The configuration of a part (the text encoder of a CLIP) gives that
+    part.
     """
     import torch
 
@@ -71,12 +73,35 @@ def build(config: Any) -> Any:
     if head is None:
         others = config.model_type in auto.MODEL_FOR_MASKED_LM_MAPPING_NAMES or config.is_encoder_decoder
         only_causal = config.model_type in causal and not others
-        head = transformers.AutoModelForCausalLM if only_causal else transformers.AutoModel
+        head = transformers.AutoModelForCausalLM if only_causal else _part(config) or transformers.AutoModel
     try:
         with torch.device("meta"):
             return (getattr(head, "_from_config", None) or head.from_config)(config)
     except Exception as error:
         raise InputError(f"Building the model of this {type(config).__name__} failed: {_first(error)}.") from error
+
+
+def _part(config: Any) -> Any:
+    """The model in the module of `transformers` beside that of a configuration which `AutoModel` does not know."""
+    from transformers import MODEL_MAPPING, PreTrainedModel
+
+    home = type(config).__module__
+    if type(config) in MODEL_MAPPING or not home.startswith("transformers.models."):
+        return None
+    try:
+        beside = importlib.import_module(home.replace(".configuration_", ".modeling_"))
+    except ImportError:
+        return None
+    fitting: dict[str, Any] = {
+        name: each
+        for name, each in vars(beside).items()
+        if isinstance(each, type)
+        and issubclass(each, PreTrainedModel)
+        and getattr(each, "config_class", None) is type(config)
+        and not name.endswith("PreTrainedModel")
+    }
+    plain = type(config).__name__.removesuffix("Config") + "Model"
+    return fitting.get(plain) or next(reversed(fitting.values()), None)
 
 
 def _transformers() -> Any:

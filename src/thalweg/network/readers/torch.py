@@ -16,11 +16,12 @@ from typing import Any
 
 from thalweg.errors import InputError, ThalwegError
 from thalweg.network.graph import Graph, written
+from thalweg.network.readers.example import Example
 from thalweg.network.readers.hugging_face import read_config
 from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.torch_copy import Copied, copied
 from thalweg.network.readers.torch_export import read_program
-from thalweg.network.readers.torch_inputs import Example, found_input, given_input
+from thalweg.network.readers.torch_inputs import found_input, given_input
 from thalweg.network.readers.torch_run import DependsOnDataError, Entry, OtherEntryError, Run
 from thalweg.network.readers.torch_starts import several, written_down
 
@@ -53,7 +54,7 @@ def read(model: Any, shape: Sequence[Any] | None = None) -> Graph:
     bare = copied(module)
     entries = tuple(_entry(each, dtype) for each, dtype in example.each(_dtype(bare)))
     try:
-        return _of_module(bare, entries, example)
+        return _of_module(bare, entries, example, whole=bool(example.mask))
     except DependsOnDataError:
         if not example.mask:
             raise
@@ -71,13 +72,15 @@ def _is_config(model: object) -> bool:
     return transformers is not None and isinstance(model, transformers.PretrainedConfig)
 
 
-def _of_module(bare: Copied, entries: tuple[Entry, ...], example: Example, masked: bool = False) -> Graph:
+def _of_module(
+    bare: Copied, entries: tuple[Entry, ...], example: Example, masked: bool = False, whole: bool = False
+) -> Graph:
     module = bare.module
 
     def call(run: Run, tensors: Sequence[torch.Tensor]) -> None:
         hooks = [hook for path, each in module.named_modules() for hook in run.watch(each, path)]
         try:
-            others = {example.mask: torch.ones(tensors[0].shape, dtype=torch.int64)} if masked else {}
+            others = {example.mask: torch.ones(tensors[example.masked].shape, dtype=torch.int64)} if masked else {}
             if example.names:
                 module(**dict(zip(example.names, tensors, strict=True)), **others)
             else:
@@ -90,7 +93,7 @@ def _of_module(bare: Copied, entries: tuple[Entry, ...], example: Example, maske
             for hook in hooks:
                 hook.remove()
 
-    return written_down(call, bare, entries, example.notes)
+    return written_down(call, bare, entries, example.notes, whole)
 
 
 def _failed(run: Run, module: torch.nn.Module, tensors: Sequence[torch.Tensor], error: Exception) -> InputError:

@@ -72,7 +72,9 @@ def _slice(
 ) -> Answer:
     (axis,) = dims_of(x, dim)
     first, stop, step = slice(start, end, step).indices(x.shape[axis])
-    return call.recorder.slice(x, axis, first, max(first, stop), step, **call.named())
+    if first >= stop:  # nothing is left, as where a length divides evenly and the rest is taken
+        return call.recorder.constant(call.shape)
+    return call.recorder.slice(x, axis, first, stop, step, **call.named())
 
 
 @rule("narrow")

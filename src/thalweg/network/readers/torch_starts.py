@@ -25,12 +25,18 @@ Network = Callable[[Run, Sequence[Any]], None]
 """Runs on these inputs; what runs is told to the `Run`."""
 
 
-def written_down(network: Network, copied: Copied, entries: tuple[Entry, ...], notes: Sequence[str] = ()) -> Graph:
-    """What a network does on these inputs, or on those that its run shows to be right."""
+def written_down(
+    network: Network, copied: Copied, entries: tuple[Entry, ...], notes: Sequence[str] = (), whole: bool = False
+) -> Graph:
+    """What a network does on these inputs, or on those that its run shows to be right.
+
+    Raises:
+        DependsOnDataError: what it does depends on data, from its first layer on; with `whole`, anywhere.
+    """
     settled = False
     for _ in range(_MOST_STARTS):
         try:
-            return _once(network, copied, entries, settled, notes)
+            return _once(network, copied, entries, settled, notes, whole)
         except OtherEntryError as other:
             changes = dict(other.changes)
             number: int = changes.pop("number")
@@ -51,7 +57,9 @@ def several(shape: Sequence[Any]) -> tuple[Shape, ...]:
     return tuple([tuple(each) for each in shape]) if many else (tuple(shape),)
 
 
-def _once(network: Network, copied: Copied, entries: Sequence[Entry], settled: bool, notes: Sequence[str]) -> Graph:
+def _once(
+    network: Network, copied: Copied, entries: Sequence[Entry], settled: bool, notes: Sequence[str], whole: bool
+) -> Graph:
     recorder = Recorder()
     run = Run(recorder, settled)
     run.know(copied.names, copied.aliases)
@@ -60,7 +68,7 @@ def _once(network: Network, copied: Copied, entries: Sequence[Entry], settled: b
         with torch.inference_mode(), run.mode:
             network(run, tensors)
     except DependsOnDataError as error:
-        if not recorder.identities():
+        if whole or not recorder.identities():
             raise
         run.break_off(error)
     if not settled:  # no layer has shown which axes are positions

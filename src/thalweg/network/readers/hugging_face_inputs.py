@@ -1,0 +1,217 @@
+"""What a model of Hugging Face takes: the names from its `forward`, the extents from its configuration.
+
+A model of text gets as many tokens as it can take, one of images an image of its size, one of sound a recording of its
+length. Where a configuration leaves an extent open, it is guessed, and a note says so. A model that compares texts with
+images (CLIP, SigLIP) gets both. One that reads images among the words of a text gets the text alone: how many words an
+image becomes depends on the image.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from thalweg.errors import InputError
+from thalweg.network.graph import written
+from thalweg.network.readers.example import Example, Shape
+from thalweg.network.readers.torch_copy import MOST_VALUES
+
+TEXT, IMAGE, VIDEO, DECODER = "input_ids", "pixel_values", "pixel_values_videos", "decoder_input_ids"
+
+_TOKENS = (
+    "max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "max_seq_len", "model_max_length",
+    "max_encoder_position_embeddings", "context_length",
+)  # fmt: skip
+"""What configurations call the most tokens that a model takes."""
+
+_MOST_TOKENS = MOST_VALUES
+"""Position ids of more tokens would be numbers that a run does not know."""
+_GUESSED_TOKENS = 512
+_GUESSED_SIDE = 224
+_GUESSED_RATE = 16_000
+
+_IMAGE_TOKENS = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index")
+"""What a configuration has where images or sounds stand among the words of a text."""
+
+_TOWERS = ("text_config", "vision_config")
+"""The parts of a model with two towers, one for texts and one for images."""
+
+
+def found(module: Any) -> Example:
+    """The inputs of a model.
+
+    Raises:
+        InputError: its configuration does not tell them.
+    """
+    names = _wanted(module)
+    notes: list[str] = []
+    shapes = [_shape(name, module, notes) for name in names]
+    known = tuple(each for each in shapes if each is not None)
+    if not names or len(known) < len(names):
+        raise InputError(
+            f"What {type(module).__name__} takes ({', '.join(names or _takes(module))}) is not told by its "
+            "configuration; give the input without the batch, as in --input 80x3000 or input=(80, 3000)."
+        )
+    if _places_images(module) and IMAGE in _takes(module):
+        notes.append(
+            "Only a text goes through the network, without images; ask about the part that sees them by itself, as in "
+            "size(config.vision_config)."
+        )
+    return named(module, known, tuple(dict.fromkeys(notes)))
+
+
+def named(module: Any, shapes: tuple[Shape, ...], notes: tuple[str, ...] = ()) -> Example:
+    """Inputs by name; an encoder's decoder gets as many tokens as the encoder unless its extents are given too."""
+    takes = _takes(module)
+    mask = "attention_mask" if "attention_mask" in takes else ""
+    wanted = _wanted(module)
+    if getattr(module.config, "is_encoder_decoder", False) and DECODER in takes:
+        main = module.main_input_name
+        if len(shapes) == 1:
+            tokens = shapes[0][:1] if main == TEXT else (1,)
+            note = f"The decoder gets tokens of its own, {tokens[0]} of them; give a second input to change that."
+            shapes, notes = (*shapes, tokens), (*notes, note)
+        return Example(shapes, names=(main, DECODER), mask=mask, notes=notes)
+    if len(shapes) == 1:
+        names: tuple[str, ...] = (_of_rank(len(shapes[0]), wanted, takes),)
+    elif len(shapes) == len(wanted):
+        names = wanted
+    else:
+        names = takes[: len(shapes)]
+    return Example(shapes, names=names, mask=mask, masked=names.index(TEXT) if TEXT in names else 0, notes=notes)
+
+
+def _takes(module: Any) -> tuple[str, ...]:
+    """The names of what a model takes, in their order."""
+    return tuple(each.name for each in _parameters(module))
+
+
+def _parameters(module: Any) -> list[inspect.Parameter]:
+    every = inspect.signature(module.forward).parameters.values()
+    return [each for each in every if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
+
+
+def _wanted(module: Any) -> tuple[str, ...]:
+    """The names of what a model must be given, in their order."""
+    takes = _takes(module)
+    if TEXT in takes and _places_images(module):
+        return (TEXT,)
+    needed = {each.name for each in _parameters(module) if each.default is each.empty}
+    if module.main_input_name in takes:
+        needed.add(module.main_input_name)
+    if {TEXT, IMAGE} <= set(takes) and all(hasattr(module.config, part) for part in _TOWERS):
+        needed |= {TEXT, IMAGE}
+    if not needed:
+        needed.update([name for name in takes if name in _SHAPES][:1])
+    return tuple(name for name in takes if name in needed)
+
+
+def _places_images(module: Any) -> bool:
+    return any(isinstance(getattr(module.config, name, None), int) for name in _IMAGE_TOKENS)
+
+
+def _of_rank(rank: int, wanted: tuple[str, ...], takes: tuple[str, ...]) -> str:
+    """Which input a single one is: the one that the model wants, unless its rank says a text or an image."""
+    likely = {1: TEXT, 3: IMAGE}.get(rank)
+    if likely in takes and (not wanted or wanted[0] in (TEXT, IMAGE)):
+        return str(likely)
+    return (*wanted, *takes)[0]
+
+
+def _shape(name: str, module: Any, notes: list[str]) -> Shape | None:
+    find = _SHAPES.get(name)
+    return None if find is None else find(module, notes)
+
+
+def _parts(config: Any) -> Iterator[Any]:
+    """A configuration, then the configurations in it."""
+    yield config
+    for name in getattr(config, "sub_configs", None) or ():
+        part = getattr(config, name, None)
+        if part is not None:
+            yield from _parts(part)
+
+
+def _first(config: Any, *names: str) -> Any:
+    """What the outermost configuration says that has one of these, None if none has."""
+    return next(
+        (value for part in _parts(config) for name in names if (value := getattr(part, name, None)) is not None), None
+    )
+
+
+def _tokens(module: Any, notes: list[str]) -> Shape:
+    longest = _first(module.config, *_TOKENS)
+    if not isinstance(longest, int) or longest < 1:
+        notes.append(f"The length of {_GUESSED_TOKENS} tokens is a guess; give another to change it.")
+        return (_GUESSED_TOKENS,)
+    if longest > _MOST_TOKENS:
+        notes.append(f"It takes {longest:,} tokens; here it gets {_MOST_TOKENS:,}.")
+        return (_MOST_TOKENS,)
+    return (longest - _positions_before(module),)
+
+
+def _positions_before(module: Any) -> int:
+    """How many positions come before that of the first token: RoBERTa counts from behind that of the padding."""
+    for name, each in module.named_modules():
+        if name.endswith("position_embeddings") and getattr(each, "padding_idx", None) is not None:
+            return int(each.padding_idx) + 1
+    return 0
+
+
+def _boxes(module: Any, notes: list[str]) -> Shape:
+    return (*_tokens(module, notes), 4)
+
+
+def _image(module: Any, notes: list[str]) -> Shape:
+    channels = _first(module.config, "num_channels", "in_channels", "in_chans")
+    size = _first(module.config, "image_size")
+    if isinstance(size, dict):
+        size = (size.get("height"), size.get("width"))
+    sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
+    whole = (channels if isinstance(channels, int) else 3, *sides)
+    if len(sides) != 2 or not all(isinstance(each, int) for each in sides):
+        whole = (whole[0], _GUESSED_SIDE, _GUESSED_SIDE)
+        notes.append(f"The input {written(whole)} is a guess; give another to change it.")
+    frames = _first(module.config, "num_frames", "frames_per_clip")
+    return (frames, *whole) if isinstance(frames, int) else whole
+
+
+def _recording(module: Any, notes: list[str]) -> Shape:
+    """A spectrogram of the length in the configuration, or a second of sound."""
+    config = module.config
+    if hasattr(config, "max_length") and hasattr(config, "num_mel_bins"):
+        return (config.max_length, config.num_mel_bins)
+    rate = _first(config, "sampling_rate")
+    rate = rate if isinstance(rate, int) else _GUESSED_RATE
+    notes.append(f"The recording of {rate:,} samples is a guess; give another length to change it.")
+    channels = _first(config, "audio_channels")
+    return (channels, rate) if isinstance(channels, int) else (rate,)
+
+
+def _spectrogram(module: Any, notes: list[str]) -> Shape | None:
+    config = module.config
+    if hasattr(config, "num_mel_bins") and hasattr(config, "max_source_positions"):
+        return (config.num_mel_bins, 2 * config.max_source_positions)
+    return None
+
+
+def _series(module: Any, notes: list[str]) -> Shape | None:
+    config = module.config
+    if hasattr(config, "context_length") and hasattr(config, "num_input_channels"):
+        return (config.context_length, config.num_input_channels)
+    return None
+
+
+_SHAPES: dict[str, Callable[[Any, list[str]], Shape | None]] = {
+    TEXT: _tokens,
+    DECODER: _tokens,
+    "qformer_input_ids": _tokens,
+    "bbox": _boxes,
+    IMAGE: _image,
+    VIDEO: _image,
+    "input_values": _recording,
+    "input_features": _spectrogram,
+    "past_values": _series,
+}
+"""The extents of an input by its name, without the batch."""
