@@ -421,3 +421,17 @@ def whisper_settings():
         max_target_positions=16, pad_token_id=0, bos_token_id=1, eos_token_id=2, decoder_start_token_id=1,
         suppress_tokens=None, begin_suppress_tokens=None,
     )  # fmt: skip
+
+
+class LearnedQuery(nn.Module):
+    """A query of its own that asks a sequence, as SigLIP pools."""
+
+    def __init__(self, width=16, heads=2):
+        super().__init__()
+        self.query = nn.Parameter(torch.randn(1, 1, width))
+        self.read = nn.Linear(width, width)
+        self.attention = nn.MultiheadAttention(width, heads, batch_first=True)
+
+    def forward(self, x):
+        x = self.read(x)
+        return self.attention(self.query.repeat(x.shape[0], 1, 1), x, x)[0]

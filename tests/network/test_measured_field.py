@@ -245,6 +245,12 @@ def test_several_inputs():
         answer.measured("mix", (2,), inputs=np.ones((1, 2, 8)))
 
 
+def test_learned_queries_are_no_input():
+    torch.manual_seed(0)
+    field = tw.size(networks.LearnedQuery(), (5, 16)).measured("read", (3,), samples=2)
+    np.testing.assert_allclose(field.shares, [0, 0, 0, 1, 0], atol=1e-12)
+
+
 def test_tables_json_and_pictures():
     field = tw.size(linear_chain(), (3, 15, 16)).measured("1", (3, 4), samples=2, seed=5)
     table = field.table()

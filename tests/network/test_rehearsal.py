@@ -17,7 +17,8 @@ import thalweg as tw  # noqa: E402
 import torch_networks as networks  # noqa: E402
 from thalweg.errors import InputError  # noqa: E402
 from thalweg.network.optimizers import OPTIMIZERS, state_size  # noqa: E402
-from thalweg.network.rehearsal import Rehearsal, _blocks, _optimizer  # noqa: E402
+from thalweg.network.readers.torch import read  # noqa: E402
+from thalweg.network.rehearsal import Rehearsal, _blocks, _optimizer, rehearsal_of  # noqa: E402
 from thalweg.network.training_step import BACKWARD, FORWARD, UPDATE, Setup  # noqa: E402
 from torch_allocator import saved_bytes, step_peak  # noqa: E402
 
@@ -311,6 +312,15 @@ def test_an_encoder_with_a_decoder_is_rehearsed():
         expected = saved_bytes(model.train(), **inputs, decoder_input_ids=tokens)
         memory = tw.size(model, shapes).memory(3)
         assert (memory.exact, memory.saved) == (True, expected)
+
+
+def test_learned_queries_are_no_input():
+    expected = saved_bytes(real(networks.LearnedQuery), torch.randn(3, 5, 16))
+    with torch.device("meta"):
+        module = networks.LearnedQuery()
+    rehearsed = rehearsal_of(module, read(module, (5, 16)))
+    assert rehearsed is not None
+    assert rehearsed.train(Setup(3)).saved == expected
 
 
 def test_a_language_model_is_rehearsed_from_its_configuration(tmp_path):

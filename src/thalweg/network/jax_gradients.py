@@ -43,7 +43,7 @@ def gradients(
     import jax
     import numpy as np
 
-    inputs = examples(given, graph.inputs, frozenset(), samples, seed)
+    inputs = examples(given, graph.given, frozenset(), samples, seed)
     found = followed(program, graph.inputs[0].shape)
     if any(isinstance(each, jax.ShapeDtypeStruct) for each in found.parameters):
         raise InputError("The network holds no weights; give it with its parameters, as in (module, variables).")

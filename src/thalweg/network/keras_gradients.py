@@ -44,7 +44,7 @@ def gradients(
         raise InputError("The Keras model holds no weights; build it with weights, or give the file that holds them.")
     kind = "float64" if model.compute_dtype == "float64" else "float32"
     looked_up = graph.looked_up
-    kinds = ["int32" if each.id in looked_up else kind for each in graph.inputs]
+    kinds = ["int32" if each.id in looked_up else kind for each in graph.given]
     backend = keras.backend.backend()
     if backend not in _BACKENDS:
         raise InputError(f"Keras's backend {backend!r} makes no derivatives; choose 'jax', 'tensorflow' or 'torch'.")
@@ -56,7 +56,7 @@ def gradients(
             model(inputs if len(inputs) > 1 else inputs[0], training=False)
         return call.own(units)
 
-    for example in examples(given, graph.inputs, looked_up, samples, seed):
+    for example in examples(given, graph.given, looked_up, samples, seed):
         inputs = [keras.ops.convert_to_tensor(x, each) for x, each in zip(example, kinds, strict=True)]
         yield np.asarray(_BACKENDS[backend](unit, inputs), np.float64)[0]
 

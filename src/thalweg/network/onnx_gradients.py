@@ -47,7 +47,7 @@ def gradients(
     import numpy as np
 
     model = _with_weights(path)
-    through = run(model, path.parent, tuple(each.shape for each in graph.inputs))
+    through = run(model, path.parent, tuple(each.shape for each in graph.given))
     if through.batch:
         raise InputError(
             f"The file was written for a batch of {through.batch}, and a gradient is that of one example; write it "
@@ -73,7 +73,7 @@ def gradients(
         return program.made(name, {**known, **weights, **inputs})[(0, *unit)].sum()
 
     derivatives = jax.jit(jax.grad(value))
-    for each in examples(given, graph.inputs, graph.looked_up, samples, seed):
+    for each in examples(given, graph.given, graph.looked_up, samples, seed):
         first, *others = (x.astype(kind) for x, kind in zip(each, kinds, strict=True))
         yield np.asarray(derivatives(first, others, weights)[0], np.float64)
 

@@ -213,13 +213,13 @@ def rehearsal_of(model: object, graph: Graph) -> Rehearsal | None:
 
     def inputs(batch: int) -> tuple[Any, ...]:
         made = []
-        for place, each in enumerate(graph.inputs):
+        for place, each in enumerate(graph.given):
             axis = graph.batch_axis(place)
             shape = (*each.shape[:axis], batch, *each.shape[axis:])
             made.append(torch.zeros(shape, dtype=torch.int64 if each.id in looked_up else torch.float32))
         return tuple(made)
 
-    return Rehearsal(module, inputs, given_input(module, tuple(each.shape for each in graph.inputs)).names)
+    return Rehearsal(module, inputs, given_input(module, tuple(each.shape for each in graph.given)).names)
 
 
 def _before(two: TrainingStep, three: TrainingStep) -> TrainingStep:

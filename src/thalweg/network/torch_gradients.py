@@ -47,15 +47,15 @@ def gradients(
     if any(torch.nn.parameter.is_lazy(each) or each.is_meta for each in arrays):
         raise InputError("The module holds no weights; build it with weights, and not on the meta device.")
     like = next((each for each in arrays if each.is_floating_point()), torch.empty(0))
-    names = given_input(original, tuple(each.shape for each in graph.inputs)).names
+    names = given_input(original, tuple(each.shape for each in graph.given)).names
     looked_up = graph.looked_up
-    batches = None if given is None else batches_of(given, graph.inputs, _read)
+    batches = None if given is None else batches_of(given, graph.given, _read)
     with torch.inference_mode(False):
         module = twin(original)
     generator = torch.Generator().manual_seed(seed)
     for number in range(samples if batches is None else len(batches[0])):
         inputs = []
-        for place, tensor in enumerate(graph.inputs):
+        for place, tensor in enumerate(graph.given):
             if batches is not None:
                 values = batches[place][number : number + 1]
             elif tensor.id in looked_up:

@@ -116,7 +116,7 @@ def test_what_a_configuration_tells_of_the_inputs(config, inputs):
     settings._attn_implementation = "eager"  # PyTorch's counter does not see fused attention on a CPU
     graph = read(settings, None)
     answer = tw.size(graph)
-    assert tuple(each.shape for each in graph.inputs) == inputs
+    assert tuple(each.shape for each in graph.given) == inputs
     assert answer.complete
     model = type(build(settings))(settings).eval()
     names = given_input(model, inputs).names
