@@ -5,9 +5,10 @@ multiply-accumulates). Every model that can be built here is built without weigh
 in all published digits is printed, and every other one with the reason. Needs torchvision and timm.
 
 timm's figures come from fvcore, which adds to the convolutions and matrix products of a network 2 operations for each
-value of a batch normalisation, 5 for each value of any other (one less where it has no weights), 1 for each value that
-goes into an adaptive pool and 4 for each that bilinear upsampling makes (fvcore/nn/jit_handles.py). They are compared
-with our multiply-accumulates both as they are and with these added.
+value of a batch normalisation, 5 for each value of any other (one less where it has no weights), also of one that
+standardises the kernels of a convolution, 1 for each value that goes into an adaptive pool and 4 for each that bilinear
+upsampling makes (fvcore/nn/jit_handles.py). They are compared with our multiply-accumulates both as they are and with
+these added.
 """
 
 from __future__ import annotations
@@ -119,7 +120,8 @@ def added_by_fvcore(model, graph):
     batch = torch.nn.modules.batchnorm._BatchNorm
     pools = torch.nn.modules.pooling._AdaptiveAvgPoolNd
     modules = dict(model.named_modules())
-    added = 0
+    standardised = [each for each in model.modules() if "StdConv" in type(each).__name__]
+    added = sum((4 + hasattr(each, "gain")) * each.weight.numel() for each in standardised)
     for step in graph.operations:
         module = modules.get(step.name)
         if step.kind in (Kind.NORMALISATION, Kind.SPATIAL_NORMALISATION):
