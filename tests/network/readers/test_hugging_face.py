@@ -16,7 +16,7 @@ import torch_networks as networks  # noqa: E402
 from thalweg.errors import InputError  # noqa: E402
 from thalweg.network.readers.hugging_face import build  # noqa: E402
 from thalweg.network.readers.reading import read  # noqa: E402
-from thalweg.network.readers.torch_inputs import given_input  # noqa: E402
+from thalweg.network.readers.torch_inputs import found_input, given_input  # noqa: E402
 
 LLAMA_7B = {
     "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096, "intermediate_size": 11008,
@@ -127,6 +127,38 @@ def test_what_a_configuration_tells_of_the_inputs(config, inputs):
     assert 2 * answer.totals.macs == counter.get_total_flops()
     guessed = any("guess" in note for note in answer.notes)
     assert guessed == (inputs in (((16_000,),), ((512,),)))
+
+
+class ImageFirst(transformers.CLIPModel):
+    def forward(self, pixel_values=None, position_ids=None, input_ids=None, attention_mask=None):
+        return super().forward(input_ids=input_ids, pixel_values=pixel_values, attention_mask=attention_mask)
+
+
+def test_inputs_are_told_by_name_in_the_order_of_the_model():
+    example = found_input(ImageFirst(transformers.CLIPConfig(**CLIP)))
+    assert example.names == ("pixel_values", "input_ids")
+    assert example.shapes == ((3, 16, 16), (7,))
+    assert example.masked == 1
+
+
+def test_a_part_is_built_without_a_head():
+    part = transformers.ClapTextConfig(**TOWER, vocab_size=50, max_position_embeddings=9)
+    assert type(build(part)) is transformers.ClapTextModel
+
+
+def test_an_input_that_is_neither_main_nor_required_is_found():
+    from transformers.models.got_ocr2 import GotOcr2VisionConfig
+
+    small = {**TOWER, "output_channels": 8, "mlp_dim": 24, "image_size": 32, "patch_size": 8, "window_size": 2}
+    assert tw.size(GotOcr2VisionConfig(**small, global_attn_indexes=[0])).input == (3, 32, 32)
+
+
+def test_a_mask_is_given_also_where_the_text_comes_late():
+    vision = {"image_size": 32, "width_coefficient": 0.2, "depth_coefficient": 0.1, "hidden_dim": 16}
+    text = {**TOWER, "vocab_size": 50, "max_position_embeddings": 9}
+    answer = tw.size(transformers.AlignConfig(text_config=text, vision_config=vision, projection_dim=64))
+    assert answer.complete, answer.unknown
+    assert any("text_model" in layer.name for layer in answer.layers)
 
 
 def test_images_among_words_are_left_out_and_said_to_be():

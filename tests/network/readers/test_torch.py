@@ -547,3 +547,23 @@ def test_without_pytorch_the_install_command_is_told(tmp_path, file, extra):
     assert f"needs the package 'torch', which is not installed; install it with: pip install \"thalweg[{extra}]\"." in (
         done.stdout
     )
+
+
+class DividesEvenly(nn.Module):
+    """Whole windows of four, and what is left over: nothing, where the length divides by four."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(2, 3, 3, padding=1)
+
+    def forward(self, x):
+        x = self.conv(x)
+        usable = x.shape[2] // 4 * 4
+        return torch.cat([x[:, :, :usable] * 2, x[:, :, usable:]], dim=2)
+
+
+def test_a_rest_of_nothing_is_no_unit():
+    answer = tw.size(DividesEvenly(), (2, 8))
+    assert answer.complete
+    assert answer.unit(-1, (7,)).clipped == ((6, 7),)
+    assert tw.size(DividesEvenly(), (2, 10)).complete

@@ -74,7 +74,7 @@ def named(module: Any, shapes: tuple[Shape, ...], notes: tuple[str, ...] = ()) -
             shapes, notes = (*shapes, tokens), (*notes, note)
         return Example(shapes, names=(main, DECODER), mask=mask, notes=notes)
     if len(shapes) == 1:
-        names: tuple[str, ...] = (_of_rank(len(shapes[0]), wanted, takes),)
+        names: tuple[str, ...] = (wanted or takes)[:1]
     elif len(shapes) == len(wanted):
         names = wanted
     else:
@@ -109,14 +109,6 @@ def _wanted(module: Any) -> tuple[str, ...]:
 
 def _places_images(module: Any) -> bool:
     return any(isinstance(getattr(module.config, name, None), int) for name in _IMAGE_TOKENS)
-
-
-def _of_rank(rank: int, wanted: tuple[str, ...], takes: tuple[str, ...]) -> str:
-    """Which input a single one is: the one that the model wants, unless its rank says a text or an image."""
-    likely = {1: TEXT, 3: IMAGE}.get(rank)
-    if likely in takes and (not wanted or wanted[0] in (TEXT, IMAGE)):
-        return str(likely)
-    return (*wanted, *takes)[0]
 
 
 def _shape(name: str, module: Any, notes: list[str]) -> Shape | None:
@@ -166,8 +158,6 @@ def _boxes(module: Any, notes: list[str]) -> Shape:
 def _image(module: Any, notes: list[str]) -> Shape:
     channels = _first(module.config, "num_channels", "in_channels", "in_chans")
     size = _first(module.config, "image_size")
-    if isinstance(size, dict):
-        size = (size.get("height"), size.get("width"))
     sides = tuple(size) if isinstance(size, tuple | list) else (size, size)
     whole = (channels if isinstance(channels, int) else 3, *sides)
     if len(sides) != 2 or not all(isinstance(each, int) for each in sides):

@@ -113,7 +113,9 @@ def _split(call: Call, x: Array, _: Any, dim: int = 0) -> Answer:
 
 @rule("cat", "concat", "concatenate")
 def _concatenate(call: Call, tensors: Sequence[Array], dim: int = 0) -> Answer:
-    parts = [each for each in tensors if len(each.shape) == len(call.shape)]  # an empty vector joins anything
+    parts = [each for each in tensors if 0 not in each.shape]
+    if not parts:
+        return call.recorder.constant(call.shape)
     return call.recorder.concatenate(parts, dims_of(parts[0], dim)[0], **call.named())
 
 
