@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from thalweg.errors import InputError
 from thalweg.network.field_views import AxisView, Misalignment
-from thalweg.network.graph import Graph, Kind, Operation, Tensor
+from thalweg.network.graph import Graph, Kind, Operation, Piece, Pieces, Tensor
+from thalweg.network.piecewise import Piecewise
 from thalweg.network.readers.spec import read_spec
 from thalweg.network.receptive_field import ReceptiveFields
 
@@ -58,6 +61,8 @@ def forward(graph):
                         y[position] += x[tuple(np.clip(tap, 0, np.array(operation.input.extents) - 1))]
             if operation.kind is Kind.PAD or operation.kind is Kind.CROP:
                 assert y.max() <= x.max()
+        elif operation.pieces is not None:
+            y = np.concatenate([piece_of(piece, inputs, operation) for piece in operation.pieces.parts], PIECED)
         elif operation.kind in (Kind.ADD, Kind.CONCATENATE):
             y = sum(inputs)
         elif operation.kind is Kind.GLOBAL_POOL:
@@ -69,6 +74,26 @@ def forward(graph):
             y = x
         values[output.id] = np.minimum(y, 1)
     return values
+
+
+PIECED = 0  # the axis that is put together of pieces
+
+
+def piece_of(piece, inputs, operation):
+    if piece.source is None:
+        return np.zeros((piece.length, *operation.output.extents[1:], inputs[0].shape[-1]))
+    return inputs[piece.source][[piece.start + piece.step * number for number in range(piece.length)]]
+
+
+def source_of(pieces, unit):
+    """The input and the position that a position of pieces comes from; the outermost go on for ever."""
+    held = [number for number, piece in enumerate(pieces) if piece.source is not None]
+    begins = [sum(piece.length for piece in pieces[:number]) for number in range(len(pieces))]
+    for number, (piece, begin) in enumerate(zip(pieces, begins, strict=True)):
+        before, after = unit < begin and number == held[0], unit >= begin + piece.length and number == held[-1]
+        if piece.source is not None and (begin <= unit < begin + piece.length or before or after):
+            return piece.source, piece.start + piece.step * (unit - begin)
+    return None
 
 
 class Unbounded:
@@ -96,6 +121,9 @@ class Unbounded:
                 bit = bit * self.width + unit + self.width // 2
             return 1 << bit
         operation = self.makers[tensor.id]
+        if operation.pieces is not None:
+            found = source_of(operation.pieces.parts, position[PIECED])
+            return 0 if found is None else self.of(operation.inputs[found[0]], (found[1], *position[1:]))
         places = taps(operation, position) if operation.window is not None else [position]
         result = 0
         for place in places:
@@ -205,6 +233,59 @@ def random_network(seed):
     return text, read_spec(text)
 
 
+def random_pieces(rng, graph):
+    """The network with its last map put together anew, of pieces of itself and of an earlier one as large around."""
+    last = graph.operations[-1].output
+    fitting = [each.output for each in graph.operations if each.output.extents[1:] == last.extents[1:]]
+    sources = (last, rng.choice(fitting))
+    parts = []
+    for _ in range(rng.randint(1, 4)):
+        source, length = rng.choice([0, 0, 1, None]), rng.randint(1, 6)
+        extent = sources[source or 0].extents[PIECED]
+        step = rng.choice([1, 1, 1, 2, -1, -2, 0])
+        length = min(length, (extent - 1) // max(1, abs(step)) + 1)
+        reach = (length - 1) * step
+        start = rng.randint(max(0, -reach), extent - 1 - max(0, reach))
+        parts.append(Piece(length) if source is None else Piece(length, source, start, step))
+    if all(piece.source is None for piece in parts):
+        parts.append(Piece(sources[0].extents[PIECED], 0))
+    extents = (sum(piece.length for piece in parts), *last.extents[1:])
+    made = last.with_extents(last.id + 1, extents, last.channels)
+    pieces = Pieces(PIECED, tuple(parts))
+    joined = Operation(Kind.CONCATENATE, "pieces", sources, (made,), pieces=pieces, traced=True)
+    return Graph(graph.inputs, (*graph.operations, joined))
+
+
+def continued(rng, graph, layers):
+    """The network with more layers, each as random as those before."""
+    for _ in range(layers):
+        last = graph.operations[-1].output
+        extents = "x".join(map(str, last.extents))
+        more = read_small(f"input {extents}x1\n{random_layer(rng, len(last.extents))}")
+        if more is not None:
+            step = more.operations[-1]
+            made = replace(step.output, id=last.id + 1)
+            graph = Graph(graph.inputs, (*graph.operations, replace(step, inputs=(last,), outputs=(made,))))
+    return graph
+
+
+def random_patchwork(seed):
+    """A random network that is put together of pieces twice, with layers behind each time."""
+    rng = random.Random(seed)
+    axes = rng.choice([1, 1, 1, 2, 2, 3])
+    most = {1: 20, 2: 8, 3: 4}[axes]
+    shape = "x".join(str(rng.randint(most // 2, most)) for _ in range(axes))
+    _, graph = extended(rng, f"input {shape}x1\nrelu", rng.randint(1, 3), axes)
+    for _ in range(2):
+        graph = continued(rng, random_pieces(rng, graph), rng.randint(0, 3))
+        last, made = graph.operations[-1], random_pieces(rng, graph)
+        if made.operations[-1].output.extents == last.output.extents and rng.random() < 0.5:  # branches over seams
+            both = (last.output, made.operations[-1].output)
+            met = replace(last.output, id=both[1].id + 1)
+            graph = Graph(graph.inputs, (*made.operations, Operation(Kind.ADD, "add", both, (met,))))
+    return graph
+
+
 SEEDS = range(240)
 
 
@@ -244,6 +325,30 @@ def test_unclipped_intervals_are_those_of_maps_without_borders(block):
                 assert fields.of(tensor).ends(position) == box, (seed, text, operation.name, position)
             check_views(fields.view(tensor), boxes, (seed, text, operation.name))
     assert units > 2_000
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_maps_put_together_of_pieces_see_what_their_pieces_see(block):
+    units = pieced = 0
+    for seed in range(block, 240, 4):
+        graph = random_patchwork(seed)
+        fields, responses, oracle = ReceptiveFields(graph), forward(graph), Unbounded(graph)
+        for operation in graph.operations:
+            tensor = operation.output
+            response = responses[tensor.id].reshape(*tensor.extents, *graph.inputs[0].extents)
+            inside, boxes = fields.clipped(tensor), {}
+            for position in np.ndindex(*tensor.extents):
+                where = (seed, operation, position)
+                assert inside.ends(position) == bounding_box(response[position]), where
+                with contextlib.suppress(OverflowError):
+                    boxes[position] = oracle.box(tensor, position)
+                    assert fields.of(tensor).ends(position) == boxes[position], where
+            if len(boxes) == math.prod(tensor.extents):
+                check_views(fields.view(tensor), boxes, (seed, operation))
+            units += len(boxes)
+            pieced += any(isinstance(each, Piecewise) for term in fields.of(tensor).terms for each in term)
+    assert units > 4_000
+    assert pieced > 100
 
 
 def check_views(views, boxes, where):

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Tensor, Window
+from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Pieces, Tensor, Window
 from thalweg.network.intervals import Ends
 from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.network.units import axis_names, plain, seat_of
@@ -302,7 +302,7 @@ class _Paths:
             reason = None if operation.window is not None else _UNEVEN[Kind.GATHER]
             if operation.window is not None and _steps(operation.input, operation.window) > MAX_STEPS:
                 reason = f"is too large: positions times taps are more than {MAX_STEPS:,}"
-        elif operation.kind in _UNEVEN:
+        elif operation.kind in _UNEVEN and operation.pieces is None:
             reason = _UNEVEN[operation.kind]
         return None if reason is None else f"Paths cannot be counted: {operation.name} {reason}."
 
@@ -317,6 +317,9 @@ class _Paths:
             if operation.kind is Kind.UPSAMPLE and operation.window.kernel != operation.window.stride:
                 self._note(f"{operation.name} interpolates; all its taps count alike.")
             yield operation.input, _through_window(numbers, operation.window, operation.input.extents)
+            return
+        if operation.pieces is not None:
+            yield from _from_pieces(numbers, operation, operation.pieces)
             return
         if operation.kind is Kind.SPATIAL_NORMALISATION:
             self._note(f"{operation.name} also depends on the statistics of the whole map; they are left out.")
@@ -355,6 +358,24 @@ def _spread(numbers: Array, across: tuple[int, ...], extents: tuple[int, ...]) -
         return np.broadcast_to(numbers.sum(), extents)
     alone = tuple(axis for axis, extent in enumerate(extents) if axis in across or extent < numbers.shape[axis])
     return np.broadcast_to(numbers.sum(axis=alone, keepdims=True) if alone else numbers, extents)
+
+
+def _from_pieces(numbers: Array, operation: Operation, pieces: Pieces) -> Iterator[tuple[Tensor, Array]]:
+    """The inputs of which a map is put together, and the numbers that lead to the positions taken from them."""
+    import numpy as np
+
+    after = np.moveaxis(numbers, pieces.axis, 0)
+    begin = 0
+    for piece in pieces.parts:
+        if piece.source is not None:
+            source = operation.inputs[piece.source]
+            around = list(numbers.shape)
+            around[pieces.axis] = source.extents[pieces.axis] if source.extents else 1
+            before = np.zeros(around)
+            taken = piece.start + piece.step * np.arange(piece.length)
+            np.add.at(np.moveaxis(before, pieces.axis, 0), taken, after[begin : begin + piece.length])
+            yield source, _spread(before, (), source.extents)
+        begin += piece.length
 
 
 def _through_window(numbers: Array, window: Window, extents: tuple[int, ...]) -> Array:

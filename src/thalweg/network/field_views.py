@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from thalweg.network.fields import Field
 from thalweg.network.graph import Operation
 from thalweg.network.intervals import Ends, Periodic
+from thalweg.network.piecewise import Unclipped, stretches
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +19,11 @@ class AxisView:
 
     Args:
         size: the number of positions from the first to the last, gaps included; the largest where it varies.
-        stride: how far neighbouring units lie apart on the input; None where that varies or every unit sees the same.
+        stride: how far neighbouring units lie apart on the input, negative where they are read backwards; None where
+            that varies or every unit sees the same.
         first: the lowest position that unit 0 sees, negative in the padding; None where it sees nothing.
-        phases: the sizes of units 0, 1, 2, ..., after which they repeat; None where all are equal.
+        phases: the sizes of units 0, 1, 2, ..., after which they repeat; None where all are equal or, because the axis
+            was put together of pieces, nothing repeats.
     """
 
     size: int
@@ -44,7 +47,7 @@ class Misalignment:
     offset: float | None
 
 
-def axis_views(field: Field[Periodic], extents: tuple[int, ...]) -> tuple[AxisView, ...]:
+def axis_views(field: Field[Unclipped], extents: tuple[int, ...]) -> tuple[AxisView, ...]:
     """The view of a field along every axis; `extents` are those of the map it belongs to."""
     if not field.terms:
         return (AxisView(0, None, None, None),) * len(extents)
@@ -63,19 +66,46 @@ def axis_views(field: Field[Periodic], extents: tuple[int, ...]) -> tuple[AxisVi
     return tuple(views)
 
 
-def _view(interval: Periodic, extent: int) -> AxisView:
-    period = len(interval.lo)
-    sizes = tuple(_length(interval.at(unit)) for unit in range(min(period, extent)))
-    firsts = [ends and ends[0] for ends in map(interval.at, range(period + 1))]
-    steps = {
-        after - before if before is not None and after is not None else None
-        for before, after in itertools.pairwise(firsts)
-    }
-    stride = steps.pop() if len(steps) == 1 else None
-    return AxisView(max(sizes), stride or None, firsts[0], sizes if len(set(sizes)) > 1 else None)
+def _view(interval: Unclipped, extent: int) -> AxisView:
+    patterns = [part for _, _, (part,) in _within([interval], extent)]
+    if len(patterns) > 1:
+        return _view_of_pieces(interval, extent)
+    (pattern,) = patterns
+    sizes = tuple(_length(pattern.at(unit)) for unit in range(min(len(pattern.lo), extent)))
+    ends = pattern.at(0)
+    stride = _pace(pattern, itertools.pairwise(range(len(pattern.lo) + 1)))
+    return AxisView(max(sizes), stride, ends and ends[0], sizes if len(set(sizes)) > 1 else None)
 
 
-def _view_of_union(field: Field[Periodic], axis: int, extents: tuple[int, ...]) -> AxisView:
+def _view_of_pieces(interval: Unclipped, extent: int) -> AxisView:
+    size, pairs = 0, set()
+    for start, stop, (part,) in _within([interval], extent):
+        size = max(size, *(_length(part.at(unit)) for unit in range(start, min(stop, start + len(part.lo)))))
+        # One round of the pattern, and over the seam to the next.
+        firsts = {*range(start, min(start + len(part.lo), stop)), stop - 1}
+        pairs |= {(unit, unit + 1) for unit in firsts if unit + 1 < extent}
+    ends = interval.at(0)
+    return AxisView(size, _pace(interval, pairs), ends and ends[0], None)
+
+
+def _pace(interval: Unclipped, pairs: Iterable[tuple[int, int]]) -> int | None:
+    """How far the first positions of neighbouring units are apart; None where that varies or is nothing."""
+    steps = set()
+    for before, after in pairs:
+        here, there = interval.at(before), interval.at(after)
+        steps.add(there[0] - here[0] if here and there else None)
+    return steps.pop() or None if len(steps) == 1 else None
+
+
+def _within(several: list[Unclipped], extent: int) -> Iterator[tuple[int, int, tuple[Periodic, ...]]]:
+    """Where each has one pattern among the units that exist: the first unit there, the first behind, the patterns."""
+    for start, stop, patterns in stretches(several):
+        first, behind = max(start or 0, 0), extent if stop is None else min(stop, extent)
+        if first < behind:
+            yield first, behind, patterns
+
+
+def _view_of_union(field: Field[Unclipped], axis: int, extents: tuple[int, ...]) -> AxisView:
     """Terms that move at different paces, or have different dead units: looked at where the extremes can be."""
     # Along each phase the hull's length is a convex function of the unit, so it is largest at one end of the axis.
     places = [_ends_of_axis([term[each] for term in field.terms], extent) for each, extent in enumerate(extents)]
@@ -99,24 +129,28 @@ def _view_of_union(field: Field[Periodic], axis: int, extents: tuple[int, ...]) 
     return AxisView(size, None, first, None)
 
 
-def _ends_of_axis(intervals: list[Periodic], extent: int) -> list[int]:
-    period = math.lcm(*(len(interval.lo) for interval in intervals))
-    if 2 * period >= extent:
-        return list(range(extent))
-    return [*range(period), *range(extent - period, extent)]
+def _ends_of_axis(intervals: list[Unclipped], extent: int) -> list[int]:
+    units: list[int] = []
+    for start, stop, patterns in _within(intervals, extent):
+        period = math.lcm(*(len(pattern.lo) for pattern in patterns))
+        if 2 * period >= stop - start:
+            units += range(start, stop)
+        else:
+            units += [*range(start, start + period), *range(stop - period, stop)]
+    return units
 
 
 def _length(ends: Ends | None) -> int:
     return 0 if ends is None else ends[1] - ends[0] + 1
 
 
-def misalignments(operation: Operation, fields: Mapping[int, Field[Periodic] | None]) -> list[Misalignment]:
+def misalignments(operation: Operation, fields: Mapping[int, Field[Unclipped] | None]) -> list[Misalignment]:
     """Where the branches of a merge that do not see everything are centred on different places, on average."""
     branches = [fields[tensor.id] for tensor in operation.inputs if tensor.extents == operation.output.extents]
     found = []
     for axis in range(len(operation.output.extents)):
         intervals = [term[axis] for field in branches if field for term in field.terms if axis < len(term)]
-        courses = {_course(interval) for interval in intervals if interval.step}
+        courses = {_course(each) for each in intervals if isinstance(each, Periodic) and each.step}
         if len({pace for pace, _ in courses}) > 1:
             found.append(Misalignment(operation.name, axis, None))
         elif courses:

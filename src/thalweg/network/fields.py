@@ -6,11 +6,15 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-from thalweg.network.graph import Border, Tensor, Window
-from thalweg.network.intervals import Ends, Intervals, TooIrregularError
+from thalweg.network.graph import Border, Piece, Pieces, Tensor, Window
+from thalweg.network.intervals import Ends, Intervals, Listed, TooIrregularError
+from thalweg.network.piecewise import placed
 
 MAX_TERMS = 16
 """The most terms that one tensor may need; ordinary networks need one."""
+
+MAX_PIECES = 256
+"""The most pieces of other maps that one map may be put together of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,36 @@ def windowed(term: tuple[Intervals, ...], window: Window, units: tuple[int, ...]
             known[key] = slide(kernel, stride, dilation, low, units[axis])
         result.append(known[key])
     return tuple(result)
+
+
+def put_together(
+    pieces: Pieces, terms: Sequence[tuple[tuple[Intervals, ...], ...]]
+) -> tuple[tuple[Intervals, ...], ...]:
+    """The terms of a map whose positions along one axis are put together of pieces of others.
+
+    Args:
+        pieces: what it is put together of.
+        terms: for each piece the terms of the map that it comes from; none for numbers.
+    """
+    units = sum(piece.length for piece in pieces.parts)
+    held = [number for number, piece in enumerate(pieces.parts) if piece.source is not None]
+    if len(held) > MAX_PIECES:
+        raise TooIrregularError
+    answer: list[tuple[Intervals, ...]] = []
+    begin = 0
+    for number, (piece, own) in enumerate(zip(pieces.parts, terms, strict=True)):
+        ends = (number == held[0], number == held[-1])  # without borders the outermost go on for ever
+        for term in own:
+            moved = _moved(term[pieces.axis], piece, begin, units, ends)
+            answer.append(tuple(moved if axis == pieces.axis else each for axis, each in enumerate(term)))
+        begin += piece.length
+    return simplified(answer)
+
+
+def _moved(along: Intervals, piece: Piece, begin: int, units: int, ends: tuple[bool, bool]) -> Intervals:
+    if isinstance(along, Listed):
+        return along.placed(piece.start, piece.step, begin, piece.length, units)
+    return placed(along, piece.start, piece.step, begin, piece.length, ends)
 
 
 def simplified(terms: Iterable[tuple[Intervals, ...]]) -> tuple[tuple[Intervals, ...], ...]:

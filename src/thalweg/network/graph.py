@@ -46,7 +46,7 @@ class Kind(StrEnum):
     REARRANGE = "rearrange"
     """Blocks of positions become channels, or channels blocks of positions."""
     GATHER = "gather"
-    """Values taken from other places, in an order that is not followed."""
+    """Values taken from other places, in an order that is followed only where `Operation.pieces` says it."""
     REDUCE = "reduce"
     """Sums or extremes over the channels."""
     ACTIVATION = "activation"
@@ -225,6 +225,36 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Neighbouring positions of an axis that come from one place.
+
+    Args:
+        length: how many there are.
+        source: the number of the input that they come from; None for numbers that depend on no input.
+        start: the position of that input which comes first.
+        step: how far the next one lies from it; negative to go backwards, 0 where the same one is repeated.
+    """
+
+    length: int
+    source: int | None = None
+    start: int = 0
+    step: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """What the positions along one axis are put together of; along the others each unit has its own position.
+
+    Args:
+        axis: which spatial axis.
+        parts: the pieces, one after the other.
+    """
+
+    axis: int
+    parts: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One step of the network.
 
@@ -240,6 +270,7 @@ class Operation:
         across: the spatial axes along which each of its units sees all positions of its inputs; None for all axes of a
             fully connected layer or a global pool, and for none elsewhere.
         work: its connections and multiply-accumulates, where they do not follow from the rest.
+        pieces: what the positions along an axis are put together of, for concatenations and gathers that do that.
         traced: whether it was written down from a run, whose shapes a framework has checked already.
 
     Raises:
@@ -256,6 +287,7 @@ class Operation:
     module: str = ""
     across: tuple[int, ...] | None = None
     work: Work | None = None
+    pieces: Pieces | None = None
     traced: bool = False
 
     @property

@@ -1,6 +1,7 @@
 """Which input positions units see along one axis: without borders, as a pattern that repeats, and with them, as a list.
 
-Both kinds of intervals know the same moves: a window, a transposed window, a repetition, a union.
+Axes that are put together of pieces have several patterns (`thalweg.network.piecewise`). All kinds of intervals know
+the same moves: a window, a transposed window, a repetition, a union.
 """
 
 from __future__ import annotations
@@ -8,13 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, TypeVar, overload
 
 from thalweg.network.graph import Border
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from thalweg.network.piecewise import Piecewise, Unclipped
 
     Integers = NDArray[np.int64]
 
@@ -40,7 +43,8 @@ class Periodic:
     Args:
         lo: one period of first positions; None where the unit sees nothing.
         hi: one period of last positions.
-        step: how far a period moves over the input; 0 where every unit sees the same.
+        step: how far a period moves over the input; 0 where every unit sees the same, negative where the axis is read
+            backwards.
     """
 
     lo: tuple[int | None, ...]
@@ -52,6 +56,11 @@ class Periodic:
         turns, phase = divmod(unit, len(self.lo))
         lo, hi = self.lo[phase], self.hi[phase]
         return None if lo is None or hi is None else (lo + turns * self.step, hi + turns * self.step)
+
+    @property
+    def constant(self) -> bool:
+        """Whether the pattern stays where it is."""
+        return self.step == 0
 
     @property
     def nowhere(self) -> bool:
@@ -75,20 +84,21 @@ class Periodic:
         if period == 1:
             if self.lo[0] is None or self.hi[0] is None:
                 return self
-            first = self.lo[0] - low * self.step
-            last = self.hi[0] + (dilation * (kernel - 1) - low) * self.step
-            return Periodic((first,), (last,), stride * self.step)
+            moves = (-low * self.step, (dilation * (kernel - 1) - low) * self.step)
+            return Periodic((self.lo[0] + min(moves),), (self.hi[0] + max(moves),), stride * self.step)
         # Taps in the same phase move by whole periods, so one round over the phases from the first tap on holds the
-        # minimum, and one from the last tap back the maximum.
+        # minimum, and one from the last tap back the maximum; the other way round where the axis is read backwards.
         taps = min(kernel, period // math.gcd(period, dilation))
         rounds = period // math.gcd(period, stride)
         lo, hi = [], []
+        ends = (range(taps), range(kernel - taps, kernel))
+        lowest, highest = ends if self.step >= 0 else ends[::-1]
         for unit in range(rounds):
             start = unit * stride - low
-            firsts = [self.at(start + dilation * tap) for tap in range(taps)]
-            lasts = [self.at(start + dilation * tap) for tap in range(kernel - taps, kernel)]
-            lo.append(min((ends[0] for ends in firsts if ends), default=None))
-            hi.append(max((ends[1] for ends in lasts if ends), default=None))
+            firsts = [self.at(start + dilation * tap) for tap in lowest]
+            lasts = [self.at(start + dilation * tap) for tap in highest]
+            lo.append(min((each[0] for each in firsts if each), default=None))
+            hi.append(max((each[1] for each in lasts if each), default=None))
         return _shortest(lo, hi, self.step * (rounds * stride // period))
 
     def transposed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Periodic:
@@ -104,16 +114,33 @@ class Periodic:
         """Unit 0 repeated."""
         return self if self.step == 0 and len(self.lo) == 1 else Periodic((self.lo[0],), (self.hi[0],), 0)
 
-    def parallel(self, other: Periodic) -> bool:
+    def reversed(self) -> Periodic:
+        """Unit -i in the place of unit i."""
+        ends = [self.at(-unit) for unit in range(len(self.lo))]
+        return Periodic(tuple(each and each[0] for each in ends), tuple(each and each[1] for each in ends), -self.step)
+
+    def parallel(self, other: Unclipped) -> bool:
         """Whether both move over the input at the same pace."""
+        if not isinstance(other, Periodic):
+            return other.parallel(self)
         return self.step * len(other.lo) == other.step * len(self.lo)
 
-    def same_support(self, other: Periodic) -> bool:
+    def same_support(self, other: Unclipped) -> bool:
         """Whether the same units see something."""
+        if not isinstance(other, Periodic):
+            return other.same_support(self)
         return all((ours is None) == (theirs is None) for ours, theirs in zip(*self._together(other), strict=True))
 
-    def joined(self, other: Periodic) -> Periodic:
+    @overload
+    def joined(self, other: Periodic) -> Periodic: ...
+
+    @overload
+    def joined(self, other: Piecewise) -> Unclipped: ...
+
+    def joined(self, other: Unclipped) -> Unclipped:
         """The hull of both, which must be parallel."""
+        if not isinstance(other, Periodic):
+            return other.joined(self)
         ours, theirs = self._together(other)
         pairs = [[ends for ends in pair if ends] for pair in zip(ours, theirs, strict=True)]
         lo = [min((ends[0] for ends in pair), default=None) for pair in pairs]
@@ -214,6 +241,18 @@ class Listed:
         places = np.clip(places, 0, last)
         return Listed(self.lo[places], self.hi[places])
 
+    def placed(self, start: int, step: int, begin: int, length: int, units: int) -> Listed:
+        """The intervals of `units` units, of which `length` from `begin` on are our `start`, `start + step`, ...
+
+        The others see nothing.
+        """
+        import numpy as np
+
+        made = Listed(np.full(units, _NEVER), np.full(units, -_NEVER))
+        taken = start + step * np.arange(length)
+        made.lo[begin : begin + length], made.hi[begin : begin + length] = self.lo[taken], self.hi[taken]
+        return made
+
     def spread(self, units: int) -> Listed:
         """Unit 0 repeated."""
         return Listed(self.lo[:1].repeat(units), self.hi[:1].repeat(units))
@@ -259,4 +298,4 @@ def _over_taps(
         width *= 2
 
 
-Intervals = TypeVar("Intervals", Periodic, Listed)
+Intervals = TypeVar("Intervals", "Unclipped", Listed)

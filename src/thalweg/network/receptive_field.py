@@ -10,6 +10,7 @@ There are two such intervals, and the same rules give both:
 * **unclipped**: the image and every map between are thought to go on for ever, so that no unit stands at a border.
   Then lo and hi repeat: lo[i + period] = lo[i] + step for every integer i, with period 1 except after upsampling, and
   one period says everything. Size, stride and phases come from here, without an array.
+  Where an axis was put together of pieces, the first and the last of them go on for ever.
 * **clipped**: only the positions that exist are followed, padding at every layer on the way left out. This is what the
   unit really depends on: the ends of the non-zero gradient of a network whose weights are all positive.
 
@@ -30,14 +31,15 @@ from collections.abc import Callable, Mapping
 
 from thalweg.errors import InputError
 from thalweg.network.field_views import AxisView, Misalignment, axis_views, misalignments
-from thalweg.network.fields import Field, all_together, fitted, simplified, spread_out, windowed
-from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Tensor
+from thalweg.network.fields import Field, all_together, fitted, put_together, simplified, spread_out, windowed
+from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Pieces, Tensor
 from thalweg.network.intervals import MAX_PERIOD, MAX_POSITIONS, Intervals, Listed, Periodic, TooIrregularError
+from thalweg.network.piecewise import Unclipped, common_period, pieces_of
 
 MAX_WORK = 1_000_000
 """Steps spent on patterns of phases in one network: a second or two."""
 
-_COSTLY = WINDOWED | MERGES  # the operations whose phases and terms take work
+_COSTLY = WINDOWED | MERGES | {Kind.GATHER}  # the operations whose phases and terms take work
 
 
 class ReceptiveFields:
@@ -55,14 +57,14 @@ class ReceptiveFields:
     """
 
     def __init__(
-        self, graph: Graph, known: Mapping[int, Field[Periodic] | None] | None = None, upto: Tensor | None = None
+        self, graph: Graph, known: Mapping[int, Field[Unclipped] | None] | None = None, upto: Tensor | None = None
     ) -> None:
         self.graph = graph
         image = graph.inputs[0]
-        whole = (Periodic((0,), (0,), 1),) * len(image.extents)
+        whole: tuple[Unclipped, ...] = (Periodic((0,), (0,), 1),) * len(image.extents)
         self._extents = image.extents
         # Other inputs depend on no position of the first.
-        self._fields: dict[int, Field[Periodic] | None] = {tensor.id: Field(()) for tensor in graph.inputs}
+        self._fields: dict[int, Field[Unclipped] | None] = {tensor.id: Field(()) for tensor in graph.inputs}
         self._fields[image.id] = Field((whole,))
         self._views: dict[tuple[int, tuple[int, ...]], tuple[AxisView, ...]] = {}
         self._clipped: dict[int, Field[Listed] | None] = {}
@@ -84,13 +86,13 @@ class ReceptiveFields:
             followed = all(self._fields[tensor.id] is not None for tensor in operation.inputs)
             if field is None and followed and operation.kind is not Kind.UNUSED:
                 self.lost.append(operation.name)
-            if operation.kind in MERGES:
+            if operation.kind in MERGES and operation.pieces is None:
                 self.misaligned += misalignments(operation, self._fields)
             self._fields.update((tensor.id, field) for tensor in operation.outputs)
             if upto is not None and upto.id in self._fields:
                 break
 
-    def of(self, tensor: Tensor) -> Field[Periodic] | None:
+    def of(self, tensor: Tensor) -> Field[Unclipped] | None:
         """The unclipped field of a tensor; None where it cannot be followed (behind an unknown operation)."""
         return self._fields[tensor.id]
 
@@ -158,6 +160,8 @@ class ReceptiveFields:
             # What cannot be followed adds nothing to what sees the whole image already.
             all_of_it = kind in (Kind.ADD, Kind.CONCATENATE) and any(self._sees_all(field) for field in known)
             return self._everywhere(None, output, everything) if all_of_it else None
+        if operation.pieces is not None:
+            return self._put_together(operation, operation.pieces, known)
         if across:
             known = [Field(spread_out(field.terms, across, everything), field.gated) for field in known]
             return self._merged(operation, known)
@@ -195,6 +199,22 @@ class ReceptiveFields:
             terms += [fitted(term, self._reduced(operation, tensor), extents) for term in field.terms]
         return Field(simplified(terms), gated, fields[0].layout)
 
+    def _put_together(
+        self, operation: Operation, pieces: Pieces, fields: list[Field[Intervals]]
+    ) -> Field[Intervals] | None:
+        if any(field.layout for field in fields):
+            return None
+        extents = operation.output.extents
+        terms: list[tuple[tuple[Intervals, ...], ...]] = []
+        for piece in pieces.parts:
+            if piece.source is None:
+                terms.append(())
+                continue
+            own = operation.inputs[piece.source].extents or (1,) * len(extents)
+            around = tuple(own[axis] if axis == pieces.axis else extent for axis, extent in enumerate(extents))
+            terms.append(tuple(fitted(term, own, around) for term in fields[piece.source].terms))
+        return Field(put_together(pieces, terms), any(field.gated for field in fields))
+
     def across(self, operation: Operation) -> tuple[int, ...]:
         """The axes of the input along which the operation's units see everything."""
         if operation.across is not None:
@@ -227,7 +247,7 @@ class ReceptiveFields:
     def is_constant(self, tensor: Tensor) -> bool:
         """Whether every unit of a tensor sees the same."""
         field = self._fields[tensor.id]
-        return field is not None and all(interval.step == 0 for term in field.terms for interval in term)
+        return field is not None and all(interval.constant for term in field.terms for interval in term)
 
     @staticmethod
     def _everywhere(
@@ -245,7 +265,7 @@ class ReceptiveFields:
             for term in field.terms
         )
 
-    def _everything_unclipped(self, field: Field[Periodic] | None) -> tuple[tuple[Periodic, ...], ...]:
+    def _everything_unclipped(self, field: Field[Unclipped] | None) -> tuple[tuple[Unclipped, ...], ...]:
         if field is not None and not field.terms:
             return ()
         return (tuple(Periodic((0,), (extent - 1,), 0) for extent in self._extents),)
@@ -267,17 +287,18 @@ class ReceptiveFields:
         return (tuple(Listed(np.array([lo]), np.array([hi])) for lo, hi in ends),)
 
 
-def _work(operation: Operation, field: Field[Periodic] | None) -> int:
+def _work(operation: Operation, field: Field[Unclipped] | None) -> int:
     """About how many steps the phases and terms behind this operation take."""
     if field is None or operation.kind not in _COSTLY:
         return 0
-    periods = [math.lcm(*(len(interval.lo) for interval in along)) for along in zip(*field.terms, strict=True)]
+    periods = [common_period(along) for along in zip(*field.terms, strict=True)]
     if max(periods, default=1) > MAX_PERIOD:
         raise TooIrregularError
     work = 0
     if max(periods, default=1) > 1:
         taps = max(operation.window.kernel) if operation.window else 1
-        work += sum(len(interval.lo) * min(taps, len(interval.lo)) for term in field.terms for interval in term)
+        patterns = [part for term in field.terms for interval in term for _, _, part in pieces_of(interval)]
+        work += sum(len(part.lo) * min(taps, len(part.lo)) for part in patterns)
     if len(field.terms) > 1:  # to look at them together: all places along one axis, all mixtures along the others
         places = math.prod(2 * period for period in periods)
         work += sum(

@@ -400,7 +400,7 @@ def test_a_roll_written_as_two_slices_is_a_roll(shift, axis):
         assert one.unit("conv", place).clipped[axis - 2] == (2, 4)
 
 
-def test_slices_that_are_no_roll_are_not_followed():
+def test_slices_that_are_no_roll_are_pieces_of_their_own():
     recorder = Recorder()
     x, y = image(recorder), image(recorder)
     cuts = {
@@ -414,7 +414,46 @@ def test_slices_that_are_no_roll_are_not_followed():
         step = 2 if name == "every other" else 1
         parts = [recorder.slice(a, 2, start, stop, step), recorder.slice(b, 2, first, after, step)]
         recorder.concatenate(parts, 2, name)
-        assert recorder.graph().operations[-1].kind is Kind.GATHER, name
+        assert recorder.graph().operations[-1].kind is Kind.CONCATENATE, name
+        answer = size(recorder.graph())
+        places = [*range(start, stop, step)], [*range(first, after, step)]
+        seen = [answer.unit(name, (unit, 0)).clipped for unit in range(sum(map(len, places)))]
+        wanted = [((place, place), (0, 0)) for place in places[0]]
+        wanted += [None if b is y else ((place, place), (0, 0)) for place in places[1]]
+        assert seen == wanted, name
+
+
+def test_what_stands_across_is_not_followed():
+    """A map and its transpose, one after the other: along no axis are they pieces of the same axis."""
+    recorder = Recorder()
+    x = image(recorder)
+    recorder.concatenate([x, recorder.permute(x, (0, 1, 3, 2))], 2)
+    assert recorder.graph().operations[-1].kind is Kind.GATHER
+    assert recorder.graph().operations[-1].pieces is None
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=12), st.sampled_from([2, 3]))
+def test_known_places_are_followed(places, axis):
+    recorder = Recorder()
+    taken = recorder.take(image(recorder), axis, places, "taken")
+    assert taken.shape[axis] == len(places)
+    assert len(recorder.graph().operations[-1].pieces.parts) <= len(places)
+    answer = size(recorder.graph())
+    for unit, place in enumerate(places):
+        where = (unit, 2) if axis == 2 else (2, unit)
+        assert answer.unit("taken", where).clipped[axis - 2] == (place, place)
+
+
+def test_copies_are_followed_unless_they_are_too_many():
+    recorder = Recorder()
+    recorder.repeat(image(recorder), 3, 3, "copies")
+    answer = size(recorder.graph())
+    assert [answer.unit("copies", (1, unit)).clipped[1] for unit in range(24)] == [(n % 8, n % 8) for n in range(24)]
+    recorder = Recorder()
+    recorder.repeat(image(recorder), 3, 1000, "copies")
+    with pytest.raises(InputError, match="cannot be followed"):
+        size(recorder.graph()).unit("copies", (1, 0))
 
 
 def test_an_axis_with_one_position_is_known_when_it_grows_again():

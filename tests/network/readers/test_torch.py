@@ -566,4 +566,6 @@ def test_a_rest_of_nothing_is_no_unit():
     answer = tw.size(DividesEvenly(), (2, 8))
     assert answer.complete
     assert answer.unit(-1, (7,)).clipped == ((6, 7),)
-    assert tw.size(DividesEvenly(), (2, 10)).complete
+    answer = tw.size(DividesEvenly(), (2, 10))
+    assert answer.complete
+    assert answer.unit(-1, (7,)).clipped == ((6, 8),)

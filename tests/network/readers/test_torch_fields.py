@@ -58,6 +58,40 @@ class Rolled(nn.Module):
         return torch.roll(x, self.shift, self.axis)
 
 
+class Seamed(nn.Module):
+    """Two parts of an axis, one of which goes another way, put together in either order, perhaps with zeros."""
+
+    def __init__(self, axis, cut, layer, order, zeros):
+        super().__init__()
+        self.axis, self.cut, self.order, self.zeros = axis, cut, order, zeros
+        self.layer = layer
+
+    def forward(self, x):
+        cut = min(self.cut, x.shape[self.axis] - 1)
+        first, last = x.narrow(self.axis, 0, cut), x.narrow(self.axis, cut, x.shape[self.axis] - cut)
+        parts = [self.layer(first), last]
+        if self.zeros:
+            shape = list(parts[1].shape)
+            shape[self.axis] = self.zeros
+            parts.insert(1, x.new_zeros(shape))
+        return torch.cat(parts[:: self.order], self.axis)
+
+
+class Turned(nn.Module):
+    """The axis read backwards, or twice."""
+
+    def __init__(self, axis, way):
+        super().__init__()
+        self.axis, self.way = axis, way
+
+    def forward(self, x):
+        if self.way == "backwards":
+            return x.flip(self.axis)
+        times = [1] * x.dim()
+        times[self.axis] = 2
+        return x.repeat(times) if self.way == "twice" else torch.cat([x.narrow(self.axis, 0, 1)] * 2 + [x], self.axis)
+
+
 class Resize(nn.Module):
     def __init__(self, factor, mode):
         super().__init__()
@@ -85,6 +119,14 @@ class Branches(nn.Module):
         return self.mix(torch.cat([one, other], dim=1))
 
 
+def same_around(rng, axes, axis):
+    """A convolution that changes the extent along one axis only."""
+    kernel = [rng.choice([1, 3]) for _ in range(axes)]
+    padding = [taps // 2 for taps in kernel]
+    padding[axis] = rng.randint(0, 2)
+    return CONV[axes](CHANNELS, CHANNELS, tuple(kernel), padding=tuple(padding))
+
+
 def random_layer(rng, axes):
     def each(low, high):
         return tuple(rng.randint(low, high) for _ in range(axes))
@@ -102,6 +144,11 @@ def random_layer(rng, axes):
         lambda: TRANSPOSED[axes](CHANNELS, CHANNELS, kernel, 2, each(0, 1), each(0, 1), dilation=each(1, 2)),
         lambda: Crop([n for _ in range(axes) for n in (rng.randint(-2, 2), rng.randint(-2, 3))]),
         lambda: Strided(rng.randint(0, 1), rng.randint(1, 3)),
+        lambda: Seamed(
+            (axis := rng.randint(2, axes + 1)), rng.randint(1, 5), same_around(rng, axes, axis - 2),
+            rng.choice([1, -1]), rng.randint(0, 2),
+        ),
+        lambda: Turned(rng.randint(2, axes + 1), rng.choice(["backwards", "twice", "first repeated"])),
         lambda: Resize(rng.randint(1, 2), rng.choice(upsampling)),
         nn.Softplus,
     ])()  # fmt: skip
@@ -196,6 +243,7 @@ def test_the_random_networks_hold_what_makes_fields_hard():
         found.update("ceil" for each in module.modules() if getattr(each, "ceil_mode", False))
         found.add("not square" if len(set(x.shape[2:])) > 1 else "square")
     wanted = {1, 2, 3, "Conv2d", "ConvTranspose1d", "ConvTranspose3d", "AvgPool2d", "Crop", "Strided", "Resize"}
+    wanted |= {"Seamed", "Turned"}
     assert wanted | {"add", "cat", "ceil", "not square"} <= found
 
 

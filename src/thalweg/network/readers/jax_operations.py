@@ -195,7 +195,10 @@ def _pad(walk: Walk, step: Step) -> Sequence[Value]:
 
 
 def _reverse(walk: Walk, step: Step) -> Sequence[Value]:
-    return [_gathered(walk, step, step.inputs, step.parameters["dimensions"])]
+    x = walk.ledger.array(step.inputs[0])
+    for axis in step.parameters["dimensions"]:
+        x = walk.recorder.take(x, axis, range(x.shape[axis])[::-1], *_called(walk, step, "flip"))
+    return [Pointwise(x, step.scope)]
 
 
 def _sort(walk: Walk, step: Step) -> Sequence[Value]:
@@ -267,7 +270,7 @@ def _taken(walk: Walk, step: Step, x: Array, axis: int, where: Sequence[int]) ->
     factor = count // extent
     if factor > 1 and where == [place // factor for place in range(extent * factor)]:
         return Pointwise(_upsampled(walk, step, x, axis, factor), step.scope)
-    return _gathered(walk, step, [Pointwise(x)], (axis,))
+    return Pointwise(walk.recorder.take(x, axis, where, *_called(walk, step, step.function)), step.scope)
 
 
 def _upsampled(walk: Walk, step: Step, x: Array, axis: int, factor: int) -> Array:

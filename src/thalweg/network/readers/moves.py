@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from thalweg.errors import InputError
-from thalweg.network.graph import Border, Kind, written
+from thalweg.network.fields import MAX_PIECES
+from thalweg.network.graph import Border, Kind, Piece, Pieces, written
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Slide, together, with_axis
 from thalweg.network.readers.axes import LOST, Axes
@@ -63,7 +64,9 @@ class Moves(Positions):
             return replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.features(len(indices))))
         x = self._unfolded(x, axis, module)
         whole = self._whole_axis(x, axis)
-        if step < 1 or whole is None:
+        if step < 1 and whole is not None:
+            return self.take(x, axis, indices, name, module)
+        if whole is None:
             return self.gather([x], shape, lost=(axis,), name=name, module=module)
         if x.shape[axis] % step == 0 and stop - start > x.shape[axis] - step:
             stop = start + len(indices) * step  # the whole last stride, so that no position hangs over
@@ -115,11 +118,12 @@ class Moves(Positions):
             return units[0]
         if not units:
             return self.constant(shape, together(parts))
-        if any(ax.has_positions(each.axes[axis]) for each in units):
+        if any(ax.has_positions(each.axes[axis]) for each in units) or self._single_place(units, axis) is not None:
             cut = self._cut_from(parts, axis)
             if cut is not None:
                 return self.roll(cut, axis, parts[0].shape[axis], name, module)
-            return self.gather(parts, shape, lost=(axis,), name=name, module=module)
+            parts = [each if each.is_constant else self._unfolded(each, axis, module) for each in parts]
+            return self._put_together(Kind.CONCATENATE, parts, None, axis, shape, name, module)
         units = self._evened(units, module)
         flat = [replace(each, axes=with_axis(each.axes, axis, ())) for each in units]
         around = tuple(1 if place == axis else extent for place, extent in enumerate(shape))
@@ -128,6 +132,71 @@ class Moves(Positions):
         return self._make(
             Kind.CONCATENATE, units, tuple(shape), axes, name, module, weights=together(parts), channel=axis
         )
+
+    def take(self, x: Array, axis: int, places: Sequence[int], name: str = "gather", module: str = "") -> Array:
+        """Known places of one axis, in any order and as often as they are named."""
+        shape = (*x.shape[:axis], len(places), *x.shape[axis + 1 :])
+        if x.is_constant or not ax.has_positions(x.axes[axis]):
+            return replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.features(len(places))))
+        x = self._unfolded(x, axis, module)
+        return self._put_together(Kind.GATHER, [x], _runs(places), axis, shape, name, module)
+
+    def repeat(self, x: Array, axis: int, times: int, name: str = "repeat", module: str = "") -> Array:
+        """Copies of the array one after the other along an axis."""
+        shape = (*x.shape[:axis], times * x.shape[axis], *x.shape[axis + 1 :])
+        if x.is_constant or not ax.has_positions(x.axes[axis]):
+            return replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.features(shape[axis])))
+        if times > MAX_PIECES:
+            return self.gather([x], shape, lost=(axis,), name=name, module=module)
+        x = self._unfolded(x, axis, module)
+        copies = [Piece(x.shape[axis], 0)] * times
+        return self._put_together(Kind.GATHER, [x], copies, axis, shape, name, module)
+
+    def _put_together(
+        self,
+        kind: Kind,
+        parts: Sequence[Array],
+        pieces: Sequence[Piece] | None,
+        axis: int,
+        shape: Sequence[int],
+        name: str,
+        module: str,
+    ) -> Array:
+        """An axis of positions put together of pieces of other arrays, None for all of each in turn."""
+        units = [each for each in parts if not each.is_constant]
+        places = [self._whole_axis(each, axis) for each in units]
+        place = next((place for place in places if place is not None), self._single_place(units, axis))
+        # What has a single position is repeated, whatever stands along the axis.
+        single = [place is not None and ax.grid(each.axes, self._axes)[place] == 1 for each in units]
+        if place is None or any(not one and held != place for one, held in zip(single, places, strict=True)):
+            return self.gather(parts, shape, lost=(axis,), name=name, module=module)
+        if pieces is None:
+            steps = iter(enumerate(single))
+            pieces = [_whole_piece(each.shape[axis], None if each.is_constant else next(steps)) for each in parts]
+        units = self._evened(units, module)
+        flat = [
+            replace(each, shape=(*each.shape[:axis], 1, *each.shape[axis + 1 :]), axes=with_axis(each.axes, axis, ()))
+            for each in units
+        ]
+        units = [narrow if one else each for one, narrow, each in zip(single, flat, units, strict=True)]
+        around = tuple(1 if number == axis else extent for number, extent in enumerate(shape))
+        axes = with_axis(self._common(flat, around), axis, ax.position(place, shape[axis]))
+        units = self._in_step(units, with_axis(axes, axis, ()), name, module, but=axis)
+        made = Array(tuple(shape), axes)
+        return self._make(
+            kind, units, tuple(shape), axes, name, module,
+            weights=together(parts), placed=self._placed(made, axis, place), pieces=Pieces(place, tuple(pieces)),
+        )  # fmt: skip
+
+    def _single_place(self, units: Sequence[Array], axis: int) -> int | None:
+        """The spatial axis along which each of several arrays has its only position at an axis; None where it is not.
+
+        One of them may not tell which it is, as where all its axes have the extent 1.
+        """
+        if any(each.shape[axis] != 1 for each in units):
+            return None
+        found = {self._single_positions(each).get(axis) for each in units} - {None}
+        return found.pop() if len(found) == 1 else None
 
     def _cut_from(self, parts: Sequence[Array], axis: int) -> Array | None:
         """What two parts were cut from, where they are its end and its beginning: some frameworks write `roll` so."""
@@ -191,3 +260,22 @@ class Moves(Positions):
             )
 
         return [each if fits(each) else self.gather([each], each.shape, name=name, module=module) for each in parts]
+
+
+def _whole_piece(length: int, source: tuple[int, bool] | None) -> Piece:
+    """All of an input, whose number is given and whether it has a single position that is repeated."""
+    return Piece(length) if source is None else Piece(length, source[0], step=0 if source[1] else 1)
+
+
+def _runs(places: Sequence[int]) -> list[Piece]:
+    """Places of an input in as few pieces as a look at one after the other finds."""
+    pieces: list[Piece] = []
+    for place in places:
+        last = pieces[-1] if pieces else None
+        if last is not None and last.length == 1:
+            pieces[-1] = replace(last, length=2, step=place - last.start)
+        elif last is not None and place == last.start + last.length * last.step:
+            pieces[-1] = replace(last, length=last.length + 1)
+        else:
+            pieces.append(Piece(1, 0, place))
+    return pieces

@@ -168,8 +168,15 @@ def _roll(call: Call, x: Array, shifts: int | Sequence[int], dims: int | Sequenc
     return x
 
 
-@rule("flip", "sort", "cummax", "cummin", "msort", "rot90")
-def _flip(call: Call, x: Array, dims: Any = -1, *_: Any, **__: Any) -> Answer:
+@rule("flip")
+def _flip(call: Call, x: Array, dims: Sequence[int]) -> Answer:
+    for axis in dims_of(x, dims):
+        x = call.recorder.take(x, axis, range(x.shape[axis])[::-1], **call.named())
+    return x
+
+
+@rule("sort", "cummax", "cummin", "msort", "rot90")
+def _sort(call: Call, x: Array, dims: Any = -1, *_: Any, **__: Any) -> Answer:
     return [shuffled(call, x, dims_of(x, dims))] * len(call.shapes)
 
 
@@ -217,12 +224,11 @@ def _gather(call: Call, x: Array, *others: Any, **__: Any) -> Answer:
 def _repeat(call: Call, x: Array, repeats: Sequence[int]) -> Answer:
     own = (1,) * (len(call.shape) - len(x.shape)) + x.shape
     x = call.recorder.reshape(x, own, **call.named())
-    wide = [axis for axis, (one, many) in enumerate(zip(own, call.shape, strict=True)) if one not in (1, many)]
-    if not wide:
-        return call.recorder.expand(x, call.shape)
-    return shuffled(
-        call, x, [axis for axis, (one, many) in enumerate(zip(own, call.shape, strict=True)) if one != many]
-    )
+    x = call.recorder.expand(x, [many if one == 1 else one for one, many in zip(own, call.shape, strict=True)])
+    for axis, (one, many) in enumerate(zip(x.shape, call.shape, strict=True)):
+        if one != many:
+            x = call.recorder.repeat(x, axis, many // one, **call.named())
+    return x
 
 
 @rule("pixel_shuffle")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from thalweg.errors import InputError
-from thalweg.network.graph import Graph, Kind, Operation, Tensor, Weight, Window, Work
+from thalweg.network.graph import Graph, Kind, Operation, Pieces, Tensor, Weight, Window, Work
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Shape
 from thalweg.network.readers.axes import LOST, Axes
@@ -136,6 +136,7 @@ class Writer:
         work: Work | None = None,
         channel: int | None = None,
         placed: Mapping[int, int] | None = None,
+        pieces: Pieces | None = None,
     ) -> Array:
         if len(self._operations) == MAX_OPERATIONS:
             raise InputError(f"The network has more than {MAX_OPERATIONS:,} operations.")
@@ -146,7 +147,7 @@ class Writer:
         self._makers[tensor.id] = len(self._operations)
         self._operations.append(
             Operation(
-                kind, name or kind.value, inputs, (tensor,), window, groups, weights, module, across, work, traced=True
+                kind, name or kind.value, inputs, (tensor,), window, groups, weights, module, across, work, pieces, True
             )
         )
         return made

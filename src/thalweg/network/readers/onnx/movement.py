@@ -156,8 +156,12 @@ def _tile(call: Call) -> Value:
     shape = checked(tuple(n * more for n, more in zip(x.shape, times, strict=True)), call.name)
     wide = tuple(n if old == 1 else old for n, old in zip(shape, x.shape, strict=True))
     x = call.recorder.expand(x, wide)
-    again = [axis for axis, (n, old) in enumerate(zip(shape, wide, strict=True)) if n != old]
-    return Value(call.recorder.gather([x], shape, again, call.name, call.module) if again else x)
+    for axis, (n, old) in enumerate(zip(shape, wide, strict=True)):
+        if n != old and 0 in (n, old):
+            return Value(call.recorder.gather([x], shape, (axis,), call.name, call.module))
+        if n != old:
+            x = call.recorder.repeat(x, axis, n // old, call.name, call.module)
+    return Value(x)
 
 
 @handles("Concat")
@@ -273,10 +277,14 @@ def _gather(call: Call) -> Value:
     if data.is_constant:
         return Value(call.recorder.constant(shape, data.weights))
     numbers = places.numbers() if places.array.is_constant else None
-    steps = None if numbers is None else _evenly(call, numbers, data.shape[axis])
-    if steps is not None:
-        first, step, count = steps
-        part = call.part(data, axis, first, first + step * count, step)
+    if numbers is not None:
+        where = _places(call, numbers, data.shape[axis])
+        steps = _evenly(where)
+        if steps is not None:
+            first, step, count = steps
+            part = call.part(data, axis, first, first + step * count, step)
+        else:
+            part = call.recorder.take(data, axis, where, call.name, call.module)
         return Value(call.recorder.reshape(part, shape, call.name, call.module))
     flat = (*data.shape[:axis], math.prod(places.shape), *data.shape[axis + 1 :])
     parts = [data] if places.array.is_constant else [data, places.array]
@@ -294,12 +302,15 @@ def _looked_up(call: Call, table: Array, places: Array, axis: int, shape: tuple[
     return call.recorder.elementwise([spread], name=call.name, module=call.module, weights=weights)
 
 
-def _evenly(call: Call, numbers: Numbers, extent: int) -> tuple[int, int, int] | None:
-    """First, step and count of places that are evenly apart; None of others."""
+def _places(call: Call, numbers: Numbers, extent: int) -> list[int]:
     places = [int(number) for number in numbers.reshape(-1)]
     if any(not -extent <= place < extent for place in places):
         call.fail(f"takes a place outside of {extent}")
-    places = [place % extent for place in places]
+    return [place % extent for place in places]
+
+
+def _evenly(places: list[int]) -> tuple[int, int, int] | None:
+    """First, step and count of places that are evenly apart; None of others."""
     if not places:
         return 0, 1, 0
     step = places[1] - places[0] if len(places) > 1 else 1
