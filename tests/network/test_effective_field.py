@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ import thalweg as tw
 from thalweg.errors import InputError
 from thalweg.network import effective_field as module
 from thalweg.network.effective_field import MOST, Profile
-from thalweg.network.graph import Graph, Kind, Operation, Tensor
+from thalweg.network.graph import Graph, Kind, Operation, Piece, Pieces, Tensor
 from thalweg.network.readers.spec import read_spec
 from thalweg.textbook import convolution as textbook
 
@@ -42,6 +43,14 @@ def counts_by_walking(graph):
                             y[far] += x[short]
                         else:
                             y[short] += x[far]
+        elif operation.pieces is not None:
+            begin = 0
+            for piece in operation.pieces.parts:
+                for number in range(piece.length if piece.source is not None else 0):
+                    y[:, begin + number] += paths[operation.inputs[piece.source].id][
+                        :, piece.start + piece.step * number
+                    ]
+                begin += piece.length
         elif operation.kind in (Kind.ADD, Kind.CONCATENATE):
             for source in operation.inputs:
                 y += paths[source.id]
@@ -112,6 +121,31 @@ def test_paths_are_those_that_walking_finds(block):
             assert field.seen == np.count_nonzero(expected)
             units += 1
     assert units > 100
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_paths_into_pieces_are_those_that_walking_finds(data):
+    """Along the second axis the last map is put together of pieces of two others, then a window slides over it."""
+    before = read_spec("input 5x6x1; conv3-1 same; conv3-1 same")
+    sources = tuple(operation.output for operation in before.operations)
+    parts = []
+    for _ in range(data.draw(st.integers(1, 4))):
+        start, step = data.draw(st.integers(0, 5)), data.draw(st.integers(-2, 2))
+        room = 6 if step == 0 else (start if step < 0 else 5 - start) // abs(step) + 1
+        parts.append(Piece(data.draw(st.integers(1, room)), data.draw(st.sampled_from([0, 1, None])), start, step))
+    made = sources[0].with_extents(8, (5, sum(piece.length for piece in parts)), 1)
+    joined = Operation(Kind.CONCATENATE, "pieces", sources, (made,), pieces=Pieces(1, tuple(parts)), traced=True)
+    last = replace(before.operations[0], inputs=(made,), outputs=(replace(made, id=9),), name="last")
+    graph = Graph(before.inputs, (*before.operations, joined, last))
+    answer, literal = tw.size(graph), counts_by_walking(graph)
+    for place in (2, 3):
+        index = tuple(data.draw(st.integers(0, extent - 1)) for extent in made.extents)
+        expected = literal[graph.operations[place].output.id][index]
+        field = answer.effective(place, index)
+        assert field.paths == expected.sum()
+        if expected.sum():
+            np.testing.assert_allclose(field.shares, (expected / expected.sum()).astype(float), rtol=1e-14)
 
 
 def test_paths_are_the_gradient_of_the_network_of_ones():

@@ -113,7 +113,7 @@ def put_together(
     answer: list[tuple[Intervals, ...]] = []
     begin = 0
     for number, (piece, own) in enumerate(zip(pieces.parts, terms, strict=True)):
-        ends = (number == held[0], number == held[-1])  # without borders the outermost go on for ever
+        ends = (number in held[:1], number in held[-1:])  # without borders the outermost go on for ever
         for term in own:
             moved = _moved(term[pieces.axis], piece, begin, units, ends)
             answer.append(tuple(moved if axis == pieces.axis else each for axis, each in enumerate(term)))

@@ -30,7 +30,6 @@ NOISE = (1e-6, 1e-5, 1e-4, 0.03, 0.1, 0.3)
 UNEXPLAINED = 0.35
 """The share of energy that the best family leaves over in kernels that are like no family."""
 _DOUBT = -4.0  # the logarithm of how likely such a kernel is beside those of one label
-_DRAWN_MORE = math.log(1.25)  # how much more often people draw Laplacians than kernels of any other label
 _DRAWN, _BELIEF = 0.99, 20.0  # the share of directions that are multiples of 45, and how many kernels that counts for
 _ROUNDS = 20
 _REFINED = 6  # the families whose directions are looked at degree by degree
@@ -138,7 +137,6 @@ class _Course:
         for number, label in enumerate(LABELS):
             own = evidence[members.label == number]
             logs[number] = np.logaddexp.reduce([*own, *(strangers if label == "other" else [])], initial=-np.inf)
-        logs[LABELS.index("unoriented edge")] += _DRAWN_MORE
         weights = np.exp(logs - logs.max())
         return dict(zip(LABELS, (weights / weights.sum()).tolist(), strict=True))
 
