@@ -11,6 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import thalweg as tw
 from thalweg.errors import InputError
 from thalweg.network.field_views import AxisView, Misalignment
 from thalweg.network.graph import Graph, Kind, Operation, Piece, Pieces, Tensor
@@ -664,6 +665,15 @@ def test_a_decoder_from_a_vector_has_no_positions_to_see():
     fields = ReceptiveFields(graph)
     assert fields.view(graph.operations[-1].output) == ()
     assert fields.clipped(graph.operations[-1].output).ends((3, 3)[:0]) == ()
+
+
+def test_a_unit_of_a_map_made_from_a_vector_sees_no_positions_and_says_so():
+    answer = tw.size("input 100; FC-784; reshape 7x7x16; convt4-8/2 pad 1; conv3-1")
+    unit = answer.unit("conv3-1", (3, 3))
+    assert (unit.clipped, unit.unclipped) == ((), ())
+    assert "no positions" in unit.table().to_text()
+    with pytest.raises(InputError, match="has no unit"):
+        answer.unit("conv3-1", (14, 3))
 
 
 def test_nothing_is_claimed_behind_an_unknown_operation():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic
@@ -13,7 +14,7 @@ from thalweg.network.piecewise import placed
 MAX_TERMS = 16
 """The most terms that one tensor may need; ordinary networks need one."""
 
-MAX_PIECES = 256
+MAX_PIECES = 1024
 """The most pieces of other maps that one map may be put together of."""
 
 
@@ -110,15 +111,20 @@ def put_together(
     held = [number for number, piece in enumerate(pieces.parts) if piece.source is not None]
     if len(held) > MAX_PIECES:
         raise TooIrregularError
-    answer: list[tuple[Intervals, ...]] = []
+    groups: list[tuple[tuple[Intervals, ...], ...]] = [()]
     begin = 0
     for number, (piece, own) in enumerate(zip(pieces.parts, terms, strict=True)):
         ends = (number in held[:1], number in held[-1:])  # without borders the outermost go on for ever
+        group: list[tuple[Intervals, ...]] = []
         for term in own:
             moved = _moved(term[pieces.axis], piece, begin, units, ends)
-            answer.append(tuple(moved if axis == pieces.axis else each for axis, each in enumerate(term)))
+            group.append(tuple(moved if axis == pieces.axis else each for axis, each in enumerate(term)))
+        groups.append(tuple(group))
         begin += piece.length
-    return simplified(answer)
+    while len(groups) > 1:  # by pairs of neighbours, so that many pieces do not take the square of their number
+        pairs = itertools.zip_longest(groups[::2], groups[1::2], fillvalue=())
+        groups = [simplified(itertools.chain(*pair)) for pair in pairs]
+    return groups[0]
 
 
 def _moved(along: Intervals, piece: Piece, begin: int, units: int, ends: tuple[bool, bool]) -> Intervals:

@@ -46,7 +46,9 @@ class Unit(Result):
                 lo, hi = ends[axis] if ends else (None, None)
                 cells += [lo, hi, None if lo is None or hi is None else hi - lo + 1]
             rows.append(tuple(cells))
-        notes = () if self.clipped else ("Inside the image it sees nothing.",)
+        notes = ["Inside the image it sees nothing."] if self.clipped is None else []
+        if not self.input_extents:
+            notes = ["The input of this network has no positions that a unit could see some of."]
         unit = ", ".join(map(str, self.index))
         columns = ("axis", "first", "last", "size", "first, no borders", "last, no borders", "size, no borders")
         return Table(f"Unit ({unit}) of {self.layer}", columns, rows, notes)
@@ -93,6 +95,8 @@ def unit_of(graph: Graph, fields: ReceptiveFields, place: int, index: Sequence[i
     where, tensor, seat = seat_of(graph, fields, place, index)
     unclipped, clipped = fields.of(tensor), fields.clipped(tensor)
     assert unclipped is not None, "a unit has a seat only where its field is known"
+    if not graph.inputs[0].spatial:  # positions that the network makes itself are none of the input
+        seat = ()
     inside = clipped.ends(seat) if clipped is not None else None
     return Unit(graph.operations[place].name, where, graph.inputs[0].extents, inside, unclipped.ends(seat))
 

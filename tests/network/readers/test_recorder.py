@@ -451,7 +451,7 @@ def test_copies_are_followed_unless_they_are_too_many():
     answer = size(recorder.graph())
     assert [answer.unit("copies", (1, unit)).clipped[1] for unit in range(24)] == [(n % 8, n % 8) for n in range(24)]
     recorder = Recorder()
-    recorder.repeat(image(recorder), 3, 1000, "copies")
+    recorder.repeat(image(recorder), 3, 2000, "copies")
     with pytest.raises(InputError, match="cannot be followed"):
         size(recorder.graph()).unit("copies", (1, 0))
 

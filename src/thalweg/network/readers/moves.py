@@ -118,7 +118,8 @@ class Moves(Positions):
             return units[0]
         if not units:
             return self.constant(shape, together(parts))
-        if any(ax.has_positions(each.axes[axis]) for each in units) or self._single_place(units, axis) is not None:
+        few_single = len(parts) <= MAX_PIECES and self._single_place(units, axis) is not None
+        if few_single or any(ax.has_positions(each.axes[axis]) for each in units):
             cut = self._cut_from(parts, axis)
             if cut is not None:
                 return self.roll(cut, axis, parts[0].shape[axis], name, module)

@@ -222,6 +222,8 @@ def _gather(call: Call, x: Array, *others: Any, **__: Any) -> Answer:
 
 @rule("repeat", "tile")
 def _repeat(call: Call, x: Array, repeats: Sequence[int]) -> Answer:
+    if 0 in call.shape:
+        return call.recorder.constant(call.shape)
     own = (1,) * (len(call.shape) - len(x.shape)) + x.shape
     x = call.recorder.reshape(x, own, **call.named())
     x = call.recorder.expand(x, [many if one == 1 else one for one, many in zip(own, call.shape, strict=True)])
