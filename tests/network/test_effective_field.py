@@ -17,7 +17,9 @@ from thalweg.errors import InputError
 from thalweg.network import effective_field as module
 from thalweg.network.effective_field import MOST, Profile
 from thalweg.network.graph import Graph, Kind, Operation, Piece, Pieces, Tensor
+from thalweg.network.readers.recorder import Recorder
 from thalweg.network.readers.spec import read_spec
+from thalweg.network.size import size as size_of_graph
 from thalweg.textbook import convolution as textbook
 
 
@@ -135,7 +137,8 @@ def test_paths_into_pieces_are_those_that_walking_finds(data):
         room = 6 if step == 0 else (start if step < 0 else 5 - start) // abs(step) + 1
         parts.append(Piece(data.draw(st.integers(1, room)), data.draw(st.sampled_from([0, 1, None])), start, step))
     made = sources[0].with_extents(8, (5, sum(piece.length for piece in parts)), 1)
-    joined = Operation(Kind.CONCATENATE, "pieces", sources, (made,), pieces=Pieces(1, tuple(parts)), traced=True)
+    kind = data.draw(st.sampled_from([Kind.CONCATENATE, Kind.GATHER]))
+    joined = Operation(kind, "pieces", sources, (made,), pieces=Pieces(1, tuple(parts)), traced=True)
     last = replace(before.operations[0], inputs=(made,), outputs=(replace(made, id=9),), name="last")
     graph = Graph(before.inputs, (*before.operations, joined, last))
     answer, literal = tw.size(graph), counts_by_walking(graph)
@@ -146,6 +149,18 @@ def test_paths_into_pieces_are_those_that_walking_finds(data):
         assert field.paths == expected.sum()
         if expected.sum():
             np.testing.assert_allclose(field.shares, (expected / expected.sum()).astype(float), rtol=1e-14)
+
+
+def test_paths_lead_through_a_mean_put_before_the_map():
+    """The mean has one position of its own, from which a path leads to every position of the map."""
+    recorder = Recorder()
+    x = recorder.input((1, 2, 20), positions=(2,), channel=1)
+    mean = recorder.reduce(x, (2,), keep=True, name="mean")
+    recorder.concatenate([mean, x], 2, "concat")
+    answer = size_of_graph(recorder.graph())
+    assert answer.effective("concat", (0,)).paths == 20
+    assert answer.effective("concat", (5,)).profiles[0].seen == (4, 4)
+    assert answer.unit("concat", (0,)).clipped == ((0, 19),)
 
 
 def test_paths_are_the_gradient_of_the_network_of_ones():

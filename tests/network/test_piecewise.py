@@ -8,6 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from thalweg.network.field_views import AxisView, axis_views
+from thalweg.network.fields import Field
 from thalweg.network.intervals import MAX_PERIOD, Periodic, TooIrregularError
 from thalweg.network.piecewise import MAX_STEPS, NOWHERE, Piecewise, common_period, in_a_row, placed
 
@@ -87,3 +89,10 @@ def test_seams_that_are_too_wide_are_not_followed():
     assert row.windowed(side, 1, 1, 0, 0).at(-1) == (-1, 9)
     with pytest.raises(TooIrregularError):
         row.windowed(side + 1, 1, 1, 0, 0)
+
+
+def test_the_stride_is_that_of_the_units_that_exist():
+    wider, elsewhere = Periodic((0,), (2,), 1), Periodic((7,), (7,), 1)
+    row = Piecewise((2, 4), (ONE_BY_ONE, wider, elsewhere))
+    assert axis_views(Field(((row,),)), (4,)) == (AxisView(3, 1, 0, None),)
+    assert axis_views(Field(((row,),)), (5,)) == (AxisView(3, None, 0, None),)

@@ -130,8 +130,6 @@ def _view_of(new: Tensor, old: Tensor) -> Tensor:
 def _resized(operation: Operation, before: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> Operation:
     """An operation on maps of other extents."""
     kind, source, output = operation.kind, inputs[0], operation.output
-    if operation.pieces is not None:  # cut and put together at places that are known for these extents only
-        raise DoesNotFitError
     if kind in WINDOWED and operation.window is not None and output.positions is None:
         window = operation.window
         extents = window.output_extents(source.extents)

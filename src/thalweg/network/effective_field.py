@@ -374,7 +374,7 @@ def _from_pieces(numbers: Array, operation: Operation, pieces: Pieces) -> Iterat
             before = np.zeros(around)
             taken = piece.start + piece.step * np.arange(piece.length)
             np.add.at(np.moveaxis(before, pieces.axis, 0), taken, after[begin : begin + piece.length])
-            yield source, _spread(before, (), source.extents)
+            yield source, before.reshape(source.extents)
         begin += piece.length
 
 

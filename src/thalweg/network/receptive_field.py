@@ -86,7 +86,7 @@ class ReceptiveFields:
             followed = all(self._fields[tensor.id] is not None for tensor in operation.inputs)
             if field is None and followed and operation.kind is not Kind.UNUSED:
                 self.lost.append(operation.name)
-            if operation.kind in MERGES and operation.pieces is None:
+            if operation.kind in MERGES:
                 self.misaligned += misalignments(operation, self._fields)
             self._fields.update((tensor.id, field) for tensor in operation.outputs)
             if upto is not None and upto.id in self._fields:
@@ -199,11 +199,7 @@ class ReceptiveFields:
             terms += [fitted(term, self._reduced(operation, tensor), extents) for term in field.terms]
         return Field(simplified(terms), gated, fields[0].layout)
 
-    def _put_together(
-        self, operation: Operation, pieces: Pieces, fields: list[Field[Intervals]]
-    ) -> Field[Intervals] | None:
-        if any(field.layout for field in fields):
-            return None
+    def _put_together(self, operation: Operation, pieces: Pieces, fields: list[Field[Intervals]]) -> Field[Intervals]:
         extents = operation.output.extents
         terms: list[tuple[tuple[Intervals, ...], ...]] = []
         for piece in pieces.parts:

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 
 import thalweg as tw
 from thalweg.errors import InputError
+from thalweg.network.edits import DoesNotFitError, edited
 from thalweg.network.graph import Border, Kind, Weight
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Slide
 from thalweg.network.readers.recorder import Recorder
+from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.network.size import size
 
 SAME = Slide((3, 3), low=(1, 1), high=(1, 1))
@@ -423,6 +425,40 @@ def test_slices_that_are_no_roll_are_pieces_of_their_own():
         assert seen == wanted, name
 
 
+def test_pieces_from_different_places_are_not_misaligned_branches_and_keep_their_gate():
+    recorder = Recorder()
+    x = image(recorder)
+    gate = recorder.elementwise([recorder.reduce(x, (2, 3), keep=True, name="mean")], name="gate")
+    gated = recorder.elementwise([x, gate], Kind.MULTIPLY, name="gated")
+    recorder.concatenate([recorder.slice(gated, 2, 0, 3), recorder.slice(x, 2, 5, 8)], 2, "pieces")
+    graph = recorder.graph()
+    fields = ReceptiveFields(graph)
+    assert fields.misaligned == []
+    assert fields.of(graph.operations[-1].output).gated
+
+
+def test_pieces_are_cut_for_one_size_of_the_image():
+    recorder = Recorder()
+    x = image(recorder)
+    recorder.concatenate([recorder.slice(x, 2, 0, 3), recorder.slice(x, 2, 5, 8)], 2, "pieces")
+    graph = recorder.graph()
+    with pytest.raises(DoesNotFitError):
+        edited(graph, [], (16, 16))
+
+
+def test_the_first_position_several_times_before_the_map_pads_it():
+    """What moving averages write: `concatenate(repeat(x[:1], 3), x)`."""
+    recorder = Recorder()
+    x = image(recorder)
+    first = recorder.slice(x, 2, 0, 1)
+    front = recorder.expand(first, (*first.shape[:2], 3, first.shape[3]))
+    recorder.concatenate([front, x], 2, "padded")
+    answer = size(recorder.graph())
+    assert answer.layers[-1].output == (4, 11, 8)
+    seen = [answer.unit("padded", (unit, 5)).clipped for unit in range(11)]
+    assert seen == [((max(0, unit - 3),) * 2, (5, 5)) for unit in range(11)]
+
+
 def test_what_stands_across_is_not_followed():
     """A map and its transpose, one after the other: along no axis are they pieces of the same axis."""
     recorder = Recorder()
@@ -451,7 +487,7 @@ def test_copies_are_followed_unless_they_are_too_many():
     answer = size(recorder.graph())
     assert [answer.unit("copies", (1, unit)).clipped[1] for unit in range(24)] == [(n % 8, n % 8) for n in range(24)]
     recorder = Recorder()
-    recorder.repeat(image(recorder), 3, 2000, "copies")
+    recorder.repeat(image(recorder), 3, 10**12, "copies")
     with pytest.raises(InputError, match="cannot be followed"):
         size(recorder.graph()).unit("copies", (1, 0))
 
