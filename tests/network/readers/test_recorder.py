@@ -481,6 +481,14 @@ def test_known_places_are_followed(places, axis):
         assert answer.unit("taken", where).clipped[axis - 2] == (place, place)
 
 
+def test_a_slice_may_go_backwards():
+    recorder = Recorder()
+    recorder.slice(image(recorder), 2, 7, -1, -3, "back")
+    answer = size(recorder.graph())
+    assert [answer.unit("back", (unit, 0)).clipped[0] for unit in range(3)] == [(7, 7), (4, 4), (1, 1)]
+    assert answer.layers[-1].stride == (-3, 1)
+
+
 def test_copies_are_followed_unless_they_are_too_many():
     recorder = Recorder()
     recorder.repeat(image(recorder), 3, 3, "copies")

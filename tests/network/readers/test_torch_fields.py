@@ -247,6 +247,18 @@ def test_the_random_networks_hold_what_makes_fields_hard():
     assert wanted | {"add", "cat", "ceil", "not square"} <= found
 
 
+class Shuffled(nn.Module):
+    """A pixel shuffle above an upsampled map."""
+
+    def __init__(self):
+        super().__init__()
+        self.up, self.last = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(1, 1, 3)
+
+    def forward(self, x):
+        larger = functional.pixel_shuffle(self.up(x), 2)
+        return self.last(torch.cat([larger, functional.interpolate(x, scale_factor=2)], 2))
+
+
 def averaging_u_net():
     """A maximum has a gradient at one place only."""
     module = networks.UNet(channels=1, classes=1, width=2, depth=3)
@@ -258,6 +270,7 @@ def averaging_u_net():
     ("build", "side"),
     [
         (averaging_u_net, 64),
+        (Shuffled, 7),
         (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.PixelShuffle(2), nn.Conv2d(1, 1, 3, padding=1)), 12),
         (
             lambda: nn.Sequential(
