@@ -67,13 +67,14 @@ def axis_views(field: Field[Unclipped], extents: tuple[int, ...]) -> tuple[AxisV
 
 
 def _view(interval: Unclipped, extent: int) -> AxisView:
-    patterns = [part for _, _, (part,) in _within([interval], extent)]
-    if len(patterns) > 1:
-        return _view_of_pieces(interval, extent)
-    (pattern,) = patterns
-    sizes = tuple(_length(pattern.at(unit)) for unit in range(min(len(pattern.lo), extent)))
-    ends = pattern.at(0)
-    stride = _pace(pattern, itertools.pairwise(range(len(pattern.lo) + 1)))
+    if not isinstance(interval, Periodic):
+        patterns = [part for _, _, (part,) in _within([interval], extent)]
+        if len(patterns) > 1:
+            return _view_of_pieces(interval, extent)
+        (interval,) = patterns
+    sizes = tuple(_length(interval.at(unit)) for unit in range(min(len(interval.lo), extent)))
+    ends = interval.at(0)
+    stride = _pace(interval, itertools.pairwise(range(len(interval.lo) + 1)))
     return AxisView(max(sizes), stride, ends and ends[0], sizes if len(set(sizes)) > 1 else None)
 
 

@@ -160,6 +160,8 @@ def pieces_of(whole: Unclipped) -> Iterator[tuple[int | None, int | None, Period
 
 def common_period(several: Sequence[Unclipped]) -> int:
     """After how many units all patterns have been met together, counted for every stretch without a seam."""
+    if len(several) == 1 and isinstance(several[0], Periodic):  # almost every layer
+        return len(several[0].lo)
     return sum(math.lcm(*(len(part.lo) for part in parts)) for _, _, parts in stretches(several))
 
 
