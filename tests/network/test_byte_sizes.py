@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from thalweg.errors import InputError
@@ -53,6 +53,9 @@ def test_what_is_no_amount_gets_one_sentence(amount, sentence):
 
 
 @given(st.integers(0, 2**60))
+@example(2**50 - 2**30)
+@example(1023 * 2**30 + 2**29)
+@example(int(999.6 * 2**20))
 def test_what_is_written_reads_as_about_the_same(count):
     text = written_bytes(count)
     if count:

@@ -69,14 +69,16 @@ def _parsed(text: str) -> int:
 
 
 def written_bytes(count: int) -> str:
-    """A number of bytes to three digits or more, in the largest unit of which there is at least one.
+    """A number of bytes to three digits or more, in the largest unit of which there is at least one when it is rounded.
 
-    >>> [written_bytes(count) for count in (0, 1023, 1536, 102_228_128, 10**15)]
-    ['0 B', '1,023 B', '1.5 KiB', '97.5 MiB', '909 TiB']
+    >>> [written_bytes(count) for count in (0, 1023, 1536, 102_228_128, 2**30 - 1, 10**15)]
+    ['0 B', '1,023 B', '1.5 KiB', '97.5 MiB', '1 GiB', '909 TiB']
     """
     power = max(0, min(len(_BINARY), (abs(count).bit_length() - 1) // 10))
     if power == 0:
         return f"{count:,} B"
+    if power < len(_BINARY) and round(abs(count) / 1024**power) == 1024:
+        power += 1
     value = count / 1024**power
-    digits = f"{value:.3g}" if abs(value) < 1000 else f"{value:,.0f}"
+    digits = f"{value:.3g}" if abs(value) < 999.5 else f"{value:,.0f}"
     return f"{digits} {_BINARY[power - 1]}"
