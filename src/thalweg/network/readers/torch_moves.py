@@ -191,13 +191,27 @@ def _index(call: Call, x: Array, indices: Sequence[Array | None]) -> Answer:
     if x.is_constant and x.weights and len(units) == len(indices) == 1:
         return call.recorder.embedding(units[0], x, **call.named(x))
     axes = [axis for axis, each in enumerate(indices) if each is not None]
+    if len(axes) == 1:
+        (index,) = [each for each in indices if each is not None]
+        return _taken(call, x, axes[0], index)
     return shuffled(call, x, axes, units)
+
+
+def _taken(call: Call, x: Array, axis: int, index: Array) -> Array:
+    """Places of one axis, known or not."""
+    places = call.places(index) if index.is_constant and len(index.shape) == 1 else None
+    if places:
+        order = [place % x.shape[axis] for place in places]
+        return call.recorder.take(x, axis, order, **call.named())
+    return shuffled(call, x, (axis,), [] if index.is_constant else [index])
 
 
 @rule("index_select", "gather", "take_along_dim")
 def _index_select(call: Call, x: Array, dim: int, index: Array, *_: Any, **__: Any) -> Answer:
     if call.operation == "index_select" and x.is_constant and x.weights and dim == 0 and not index.is_constant:
         return call.recorder.embedding(index, x, **call.named(x))
+    if call.operation == "index_select":
+        return _taken(call, x, dims_of(x, dim)[0], index)
     return shuffled(call, x, dims_of(x, dim), [] if index.is_constant else [index])
 
 

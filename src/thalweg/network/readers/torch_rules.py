@@ -29,6 +29,7 @@ class Call:
         name: what its row is called, where it is not a layer with weights.
         module: the path of the module that holds it.
         layer: what a layer with weights is called, and the path of the module that holds it.
+        places: the whole numbers of an argument that depends on no input, row by row; None where they are not known.
     """
 
     recorder: Recorder
@@ -37,6 +38,7 @@ class Call:
     name: str
     module: str
     layer: Callable[[Array], tuple[str, str]] | None = None
+    places: Callable[[Array], list[int] | None] = lambda _: None
 
     @property
     def shape(self) -> Shape:

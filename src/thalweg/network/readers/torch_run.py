@@ -140,6 +140,9 @@ class Run:
         if name is not None and not torch.nn.parameter.is_lazy(tensor):
             mark = _Traced(self.recorder.weight(name, tuple(tensor.shape), bool(tensor.requires_grad)))
             setattr(tensor, _MARK, mark)
+        if mark is None and name is None and not tensor.is_meta:
+            mark = _Traced(self.recorder.constant(tuple(tensor.shape)), tensor)
+            setattr(tensor, _MARK, mark)
         return mark
 
     # One operation.
@@ -179,7 +182,8 @@ class Run:
         shapes = tuple([tuple(each.shape) for each in outputs])
         place = self.places[-1] if self.places else _Place("", False, False)
         name, module = self._row(place, operation)
-        call = Call(self.recorder, operation, shapes, name, module, self._layer)
+        places = functools.partial(_whole_numbers, [mark for _, mark in marks if mark is not None])
+        call = Call(self.recorder, operation, shapes, name, module, self._layer, places)
         before = self.recorder.mark()
         answer = None
         if translate is not None:
@@ -269,7 +273,7 @@ class Run:
         given = {id(tensor): mark for tensor, mark in marks}
         view, writes = bool(func.is_view) and bool(marks), bool(func._schema.is_mutable)
         for place, tensor in enumerate(_held(func, outputs, marks)):
-            value = values[place] if values is not None else None
+            value = values[place] if values is not None else None if tensor.is_meta else tensor
             mark = given.get(id(tensor))
             if id(tensor) in given and not writes:
                 continue
@@ -316,7 +320,8 @@ class Run:
             return type(x)(known(each) for each in x) if type(x) in (list, tuple) else x
 
         try:
-            made = func(*known(args), **{key: known(each) for key, each in kwargs.items()})
+            known_kwargs = {key: "cpu" if key == "device" else known(each) for key, each in kwargs.items()}
+            made = func(*known(args), **known_kwargs)
         except LookupError:
             return None
         except Exception:
@@ -649,3 +654,12 @@ def _tensors(args: Any, kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
 def _decomposes(func: Any) -> bool:
     known: bool = func._can_decompose()
     return known
+
+
+def _whole_numbers(marks: Sequence[_Traced], array: Array) -> list[int] | None:
+    """The numbers of the array that one of the marks is of, where they are known and whole."""
+    value = next((mark.value for mark in marks if mark.array is array), None)
+    if value is None or value.is_meta or value.dtype not in (torch.int64, torch.int32):
+        return None
+    numbers: list[int] = value.flatten().tolist()
+    return numbers
