@@ -115,9 +115,7 @@ class Piecewise:
         return in_a_row(starts, [_joined(start, stop, *both) for start, stop, both in met])
 
 
-def placed(
-    whole: Unclipped, start: int, step: int, begin: int, length: int, ends: tuple[bool, bool] = (False, False)
-) -> Unclipped:
+def placed(whole: Unclipped, start: int, step: int, begin: int, length: int, ends: tuple[bool, bool]) -> Unclipped:
     """The units `start`, `start + step`, ... of a map in the places from `begin` on, and units that see nothing around.
 
     Args:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax.numpy as jnp
 import pytest
 
 import thalweg as tw
@@ -35,3 +36,15 @@ def test_the_networks_hold_what_they_should():
     functions = [random_network(seed)[0] for seed in range(QUICK)]
     kinds = {step[0] for function in functions for step in function.__closure__[0].cell_contents}
     assert kinds >= {"conv", "branch", "up", "pool", "pad", "crop", "repeat", "blocks", "stride"}
+
+
+@pytest.mark.parametrize("order", [[6, 5, 4, 3, 2, 1, 0], [3, 0, 0, 5, 6], None])
+def test_places_in_a_known_order_are_followed(order):
+    """Read backwards for None, which is an operation of its own."""
+
+    def function(x):
+        return x[:, ::-1] if order is None else x[:, jnp.array(order)]
+
+    answer = tw.size(function, (7, 2))
+    places = order or [*range(7)][::-1]
+    assert [answer.unit(-1, (unit,)).clipped for unit in range(len(places))] == [((each, each),) for each in places]

@@ -271,6 +271,8 @@ class Picked(nn.Module):
         x = self.first(x)
         if self.way == "buffer":
             return self.last(x[:, :, self.order])
+        if self.way == "looked up":
+            return self.last(x[:, :, self.order[torch.arange(x.shape[2]) % 7]])
         if self.way == "counted":
             return self.last(x[..., torch.arange(x.shape[-1] - 1, -1, -2)])
         return self.last(x.index_select(2, torch.tensor([3, 0, 6, 2, 2])))
@@ -291,6 +293,7 @@ def averaging_u_net():
         (lambda: Picked("buffer"), 9),
         (lambda: Picked("counted"), 9),
         (lambda: Picked("written"), 9),
+        (lambda: Picked("looked up"), 9),
         (lambda: nn.Sequential(nn.Conv2d(1, 4, 3, 2, 1), nn.PixelShuffle(2), nn.Conv2d(1, 1, 3, padding=1)), 12),
         (
             lambda: nn.Sequential(
@@ -312,6 +315,15 @@ def test_known_networks(build, side):
     for position in rng.sample(units, min(len(units), 24)):
         (gradient,) = torch.autograd.grad(y[(0, 0, *position)], x, retain_graph=True)
         assert answer.unit(len(answer.layers) - 1, position).clipped == box(gradient)
+
+
+def test_places_counted_from_the_end_are_those_places():
+    class Last(nn.Module):
+        def forward(self, x):
+            return x.index_select(2, torch.tensor([-1, 0]))
+
+    unit = tw.size(nn.Sequential(nn.Conv1d(1, 1, 1), Last()), (1, 9)).unit(-1, (0,))
+    assert unit.clipped == unit.unclipped == ((8, 8),)
 
 
 # TF-Slim's networks as published in google-research/receptive_field, RECEPTIVE_FIELD_TABLE.md at f12ae8e: receptive

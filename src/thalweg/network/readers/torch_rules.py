@@ -29,7 +29,7 @@ class Call:
         name: what its row is called, where it is not a layer with weights.
         module: the path of the module that holds it.
         layer: what a layer with weights is called, and the path of the module that holds it.
-        places: the whole numbers of an argument that depends on no input, row by row; None where they are not known.
+        places: what an index of whole numbers that depends on no input names; None where that is not known.
     """
 
     recorder: Recorder

@@ -182,7 +182,7 @@ class Run:
         shapes = tuple([tuple(each.shape) for each in outputs])
         place = self.places[-1] if self.places else _Place("", False, False)
         name, module = self._row(place, operation)
-        places = functools.partial(_whole_numbers, [mark for _, mark in marks if mark is not None])
+        places = functools.partial(_places, [mark for _, mark in marks if mark is not None])
         call = Call(self.recorder, operation, shapes, name, module, self._layer, places)
         before = self.recorder.mark()
         answer = None
@@ -270,10 +270,12 @@ class Run:
         outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
         weights = {each.identity: each for _, mark in marks if mark is not None for each in mark.array.weights}
         values = self._values(func, operation, args, kwargs, outputs, marks)
+        # What PyTorch makes of a tensor without data holds no numbers, on whatever device it says it is.
+        real = operation not in _RANDOM and all(_is_real(tensor) for tensor, _ in marks)
         given = {id(tensor): mark for tensor, mark in marks}
         view, writes = bool(func.is_view) and bool(marks), bool(func._schema.is_mutable)
         for place, tensor in enumerate(_held(func, outputs, marks)):
-            value = values[place] if values is not None else None if tensor.is_meta else tensor
+            value = values[place] if values is not None else tensor if real and not tensor.is_meta else None
             mark = given.get(id(tensor))
             if id(tensor) in given and not writes:
                 continue
@@ -283,7 +285,7 @@ class Run:
                     self._forget_value(mark)
                 if weights and operation.endswith("_"):
                     mark.array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
-            elif weights or value is not None or view:
+            elif weights or value is not None or view or not tensor.is_meta:
                 array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
                 base = weakref.ref(marks[0][0]) if view else None
                 setattr(tensor, _MARK, _Traced(array, value, base))
@@ -300,7 +302,7 @@ class Run:
         self, func: Any, operation: str, args: Any, kwargs: Any, outputs: list[torch.Tensor], marks: Any
     ) -> list[torch.Tensor] | None:
         """The same operation on the numbers, where they are known and few."""
-        if not outputs or not any(each.is_meta for each in outputs):
+        if all(_is_real(each) for each in [*outputs, *(tensor for tensor, _ in marks)]):
             return None
         if any(each.numel() > MOST_VALUES for each in outputs):
             return None
@@ -309,9 +311,9 @@ class Run:
 
         def known(x: Any) -> Any:
             if isinstance(x, torch.Tensor):
-                if not x.is_meta:
-                    return x
                 mark = getattr(x, _MARK, None)
+                if mark is None and not x.is_meta:
+                    return x
                 if mark is None or mark.value is None:
                     raise LookupError
                 return mark.value
@@ -331,7 +333,7 @@ class Run:
     def _value_of(self, func: Any, args: Any, kwargs: Any) -> Any:
         given = []
         for each in args:
-            if isinstance(each, torch.Tensor) and each.is_meta:
+            if isinstance(each, torch.Tensor) and not _is_real(each):
                 mark = getattr(each, _MARK, None)
                 if mark is None or mark.value is None:
                     raise DependsOnDataError(self._about_data(func.overloadpacket.__name__))
@@ -656,10 +658,16 @@ def _decomposes(func: Any) -> bool:
     return known
 
 
-def _whole_numbers(marks: Sequence[_Traced], array: Array) -> list[int] | None:
-    """The numbers of the array that one of the marks is of, where they are known and whole."""
+def _is_real(tensor: torch.Tensor) -> bool:
+    """Whether a tensor holds its numbers itself."""
+    mark: _Traced | None = getattr(tensor, _MARK, None)
+    return not tensor.is_meta and (mark is None or mark.value is tensor)
+
+
+def _places(marks: Sequence[_Traced], array: Array) -> list[int] | None:
+    """The places that an index of whole numbers names, where they are known; `array` is that of one of the marks."""
     value = next((mark.value for mark in marks if mark.array is array), None)
     if value is None or value.is_meta or value.dtype not in (torch.int64, torch.int32):
         return None
-    numbers: list[int] = value.flatten().tolist()
-    return numbers
+    places: list[int] = value.flatten().tolist()
+    return places

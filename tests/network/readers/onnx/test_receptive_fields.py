@@ -352,3 +352,19 @@ def test_groups_that_are_normalised_as_one_axis_depend_on_the_whole_image(tmp_pa
     answer = tw.size(net.save(tmp_path / "net.onnx", net.conv(y, 4, 2, (3, 3), "two")))
     assert answer.layers[-1].receptive_field == (5, 5)
     assert answer.gated == "norm"
+
+
+@pytest.mark.parametrize(
+    ("operator", "values", "attributes", "places"),
+    [
+        ("Gather", [3, 0, 6, -1], {"axis": 2}, [3, 0, 6, 8]),
+        ("Gather", [5, 4, 3], {"axis": 2}, [5, 4, 3]),
+        ("Tile", [1, 1, 2], {}, [*range(9), *range(9)]),
+    ],
+)
+def test_places_in_a_known_order_are_followed(tmp_path, operator, values, attributes, places):
+    net = Writer()
+    made = net.conv(net.input("x", ["batch", 1, 9]), 1, 2, (1,))
+    path = net.save(tmp_path / "net.onnx", net.node(operator, [made, net.numbers(*values)], "moved", **attributes))
+    answer = tw.size(path)
+    assert [answer.unit(-1, (unit,)).clipped for unit in range(len(places))] == [((each, each),) for each in places]
