@@ -135,6 +135,14 @@ def test_a_layer_that_is_called_twice_and_two_inputs():
         answer.measured("scale", (4,), inputs=np.ones((1, 9, 2)))
 
 
+def test_a_layer_that_is_called_on_maps_of_several_sizes():
+    head, x = layers.Conv1D(2, 3, padding="same", name="head"), keras.Input((12, 2))
+    answer = tw.size(keras.Model(x, [head(x), head(layers.Conv1D(2, 2, 2, name="down")(x))]))
+    assert {answer.measured(f"head#{call}", (4,)).profiles[0].seen for call in (1, 2)} == {(3, 5), (6, 11)}
+    for call in (1, 2):
+        assert answer.measured(f"head#{call}", (4,)).profiles[0].seen == answer.unit(f"head#{call}", (4,)).clipped[0]
+
+
 class Restless(layers.Layer):
     """Counts its calls, and computes out of sight of its own layers."""
 

@@ -148,6 +148,22 @@ def test_each_call_of_a_shared_module_is_told_apart():
     assert [answer.measured(f"conv#{call}", (4,)).seen for call in (1, 2)] == [3, 5]
 
 
+def test_a_module_that_is_called_on_maps_of_several_sizes():
+    """As the heads of detectors are."""
+
+    class Levels(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.down = nn.Conv1d(1, 1, 2, 2, bias=False)
+            self.head = nn.Conv1d(1, 1, 3, padding=1, bias=False)
+
+        def forward(self, x):
+            return self.head(x), self.head(self.down(x))
+
+    answer = tw.size(Levels(), (1, 12))
+    assert [answer.measured(f"head#{call}", (4,)).profiles[0].seen for call in (1, 2)] == [(3, 5), (6, 11)]
+
+
 def test_tokens_are_positions():
     module = networks.VisionTransformer(side=32, patch=8, width=16, depth=1, heads=2, classes=3)
     answer = tw.size(module, (3, 32, 32))

@@ -149,3 +149,19 @@ def test_seeing_grows_with_every_change_but_what_is_behind(layers, axes):
         last = change.kind == "stride" and change.what.startswith(found.layer) and len(layers) == 1
         if not last and change.kind != "stride":
             assert max(change.receptive_field) > max(found.receptive_field), change.what
+
+
+def test_flattened_maps():
+    spec = "input 8x8x1; conv3-4; maxpool; flatten; {}FC-10"
+    found = reach(read_spec(spec.format("relu; dropout 0.5; ")), 8)
+    alone = reach(read_spec("input 8x8x1; conv3-4; maxpool; FC-10"), 8)
+    assert found.layer == "dropout 0.5"
+    assert found.changes, "but no layer behind the flat map"
+    behind = {change.what for change in alone.changes if "behind" in change.what}
+    assert {change.what for change in found.changes} == {change.what for change in alone.changes} - behind
+    for change in found.changes:
+        (same,) = [each for each in alone.changes if each.what == change.what]
+        assert as_tuple(change) == as_tuple(same)
+        assert change.accepts == same.accepts
+    joined = reach(read_spec("input 8x8x1; a: conv3-4; maxpool; flatten; b:; from a; flatten; concat b; FC-10"), 8)
+    assert {change.kind for change in joined.changes} == {"kernel", "dilation", "convolution"}

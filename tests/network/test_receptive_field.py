@@ -645,19 +645,32 @@ def test_flattening_keeps_what_every_unit_sees():
     fields = ReceptiveFields(graph)
     first, flat, active, back, second, *_ = (operation.output for operation in graph.operations)
     assert fields.view(flat) == fields.view(active) == fields.view(first)
-    assert fields.of(flat).layout == first
+    assert [(each.shape, each.spatial) for each in flat.flat] == [(first.shape, first.spatial)]
+    assert fields.of(flat).parts == (fields.of(first),)
     assert fields.of(back).terms == fields.of(first).terms
     assert fields.view(second)[0].size == 5
 
 
-def test_flat_maps_that_are_joined_cannot_be_followed_until_a_layer_sees_everything():
-    graph = read_spec("input 6x5x2; a: flatten; from input; conv3-2; flatten; both: concat a; relu; FC-3")
-    fields = ReceptiveFields(graph)
-    *_, both, active, full = (operation.output for operation in graph.operations)
-    assert fields.of(both) is fields.view(both) is fields.clipped(active) is None
-    assert fields.lost == ["both"]
-    assert fields.view(full)[0].size == 6
-    assert fields.clipped(full).ends((0, 0)) == ((0, 5), (0, 4))
+def test_flat_maps_that_are_joined_keep_what_every_unit_sees():
+    answer = tw.size("input 6x5x2; crop 1; a: flatten; from input; conv3-2; flatten; both: concat a; relu; FC-3")
+    assert answer.lost == ()
+    relu, full = answer.layers[-2:]
+    assert (relu.receptive_field, relu.stride, relu.first) == ((3, 3), (1, 1), (-1, -1))
+    for row, column, channel in itertools.product(range(6), range(5), range(2)):
+        unit = answer.unit("relu", ((row * 5 + column) * 2 + channel,))
+        assert unit.unclipped == ((row - 1, row + 1), (column - 1, column + 1))
+        assert unit.clipped == ((max(0, row - 1), min(5, row + 1)), (max(0, column - 1), min(4, column + 1)))
+    for row, column in itertools.product(range(4), range(3)):
+        unit = answer.unit("relu", (60 + (row * 3 + column) * 2,))
+        assert unit.clipped == unit.unclipped == ((row + 1, row + 1), (column + 1, column + 1))
+    assert full.receptive_field == (6, 5)
+    with pytest.raises(InputError, match=r"its units are 0\.\.83"):
+        answer.unit("relu", (84,))
+
+
+def test_flat_maps_in_another_order_are_not_added():
+    answer = tw.size("input 6x5x2; a: flatten; from input; conv3-3; crop 1x0; flatten; add a")
+    assert answer.lost == ("add a",)
 
 
 def test_a_decoder_from_a_vector_has_no_positions_to_see():

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Tensor, Weight, Window, Work
+from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Piece, Tensor, Weight, Window, Work
 
 _POINTWISE = frozenset({Kind.ACTIVATION, Kind.DROPOUT, Kind.NORMALISATION, Kind.SPATIAL_NORMALISATION})
 
@@ -108,7 +108,10 @@ class _Builder:
             each.id not in self.untouched or each.id in added for each in operation.inputs
         )
         if changed is not None or inputs != operation.inputs:
-            same_size = all(new.extents == old.extents for new, old in zip(inputs, operation.inputs, strict=True))
+            same_size = all(
+                new.extents == old.extents and new.flat == old.flat
+                for new, old in zip(inputs, operation.inputs, strict=True)
+            )
             if changed is None and same_size:
                 own = replace(operation, inputs=inputs)
             else:
@@ -120,7 +123,7 @@ class _Builder:
 
 def _view_of(new: Tensor, old: Tensor) -> Tensor:
     """A tensor as an operation sees it that saw the old one: the same layout, the new extents and number."""
-    if new.extents == old.extents:
+    if new.extents == old.extents and new.flat == old.flat:
         return replace(old, id=new.id)
     if old.positions is not None or (old.spatial and new.spatial != old.spatial):
         raise DoesNotFitError
@@ -130,6 +133,12 @@ def _view_of(new: Tensor, old: Tensor) -> Tensor:
 def _resized(operation: Operation, before: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> Operation:
     """An operation on maps of other extents."""
     kind, source, output = operation.kind, inputs[0], operation.output
+    if kind is Kind.FLATTEN:
+        made = replace(output, shape=(source.size,), flat=source.as_flat)
+        pieces = (Piece(source.size, 0),) if made.flat else ()
+        return replace(operation, inputs=inputs, outputs=(made,), flat_pieces=pieces)
+    if operation.flat_pieces:
+        raise DoesNotFitError
     if kind in WINDOWED and operation.window is not None and output.positions is None:
         window = operation.window
         extents = window.output_extents(source.extents)
@@ -139,8 +148,6 @@ def _resized(operation: Operation, before: tuple[Tensor, ...], inputs: tuple[Ten
     if kind in MERGES and output.positions is None:
         extents = _met(operation, before, inputs)
         return replace(operation, inputs=inputs, outputs=(output.with_extents(output.id, extents, output.channels),))
-    if kind is Kind.FLATTEN:
-        return replace(operation, inputs=inputs, outputs=(replace(output, shape=(source.size,)),))
     everything = operation.across is None or len(operation.across) == len(source.extents)
     if kind is Kind.GLOBAL_POOL and everything:
         return replace(operation, inputs=inputs)
@@ -154,7 +161,7 @@ def _resized(operation: Operation, before: tuple[Tensor, ...], inputs: tuple[Ten
 
 def _like(output: Tensor, source: Tensor) -> Tensor:
     if not output.spatial:
-        return replace(output, shape=source.shape)
+        return replace(output, shape=source.shape, flat=source.flat)
     return output.with_extents(output.id, source.extents, output.channels)
 
 

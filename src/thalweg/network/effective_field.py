@@ -24,10 +24,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Pieces, Tensor, Window
+from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Piece, Pieces, Tensor, Window
 from thalweg.network.intervals import Ends
 from thalweg.network.receptive_field import ReceptiveFields
-from thalweg.network.units import axis_names, plain, seat_of
+from thalweg.network.units import axis_names, place_in, plain, seat_of
 from thalweg.report import Cell, Result, Table
 
 if TYPE_CHECKING:
@@ -209,10 +209,8 @@ def effective_field(graph: Graph, fields: ReceptiveFields, place: int, index: Se
     """
     where, tensor, seat = seat_of(graph, fields, place, index)
     name = graph.operations[place].name
-    field = fields.of(tensor)
-    start = field.layout if field is not None and field.layout is not None else tensor
     counted = _Paths(graph, fields)
-    why_not = counted.back_from(start, seat if start.extents else ())
+    why_not = counted.back_from(tensor, _index(tensor, where[0]) if tensor.flat else seat if tensor.extents else ())
     total = 0.0 if counted.at_input is None else float(counted.at_input.sum())
     if counted.at_input is None or why_not is not None or total == 0:
         why_not = why_not or "No path leads to this unit."
@@ -261,12 +259,12 @@ class _Paths:
         self.blocked = False
         self.notes: list[str] = []
 
-    def back_from(self, tensor: Tensor, seat: tuple[int, ...]) -> str | None:
-        """Count the paths to the unit of `tensor` at `seat`; a sentence that says why, where that cannot be done."""
+    def back_from(self, tensor: Tensor, index: tuple[int, ...]) -> str | None:
+        """Count the paths to the unit of `tensor` at `index`; a sentence that says why, where that cannot be done."""
         import numpy as np
 
-        start = np.zeros(tensor.extents)
-        start[seat] = 1
+        start = np.zeros(_counted(tensor))
+        start[index] = 1
         self._numbers[tensor.id] = start
         for operation in reversed(self._graph.operations):
             reached = [output for output in operation.outputs if output.id in self._numbers]
@@ -296,6 +294,8 @@ class _Paths:
         reason = None
         if operation.kind is Kind.MULTIPLY:
             reason = _UNEVEN[Kind.MULTIPLY] if len(self._factors(operation)) != 1 else None
+        elif operation.flat_pieces:
+            return None
         elif operation.kind is Kind.RESHAPE and operation.input.extents != operation.output.extents:
             reason = "gives positions another order"
         elif operation.kind in WINDOWED:
@@ -312,6 +312,9 @@ class _Paths:
 
     def _before(self, operation: Operation, output: Tensor, numbers: Array) -> Iterator[tuple[Tensor, Array]]:
         """The inputs of an operation, and the numbers of paths from their positions through it."""
+        if operation.flat_pieces:
+            yield from _from_flat_pieces(numbers, operation)
+            return
         if operation.kind in WINDOWED:
             assert operation.window is not None, "checked before"
             if operation.kind is Kind.UPSAMPLE and operation.window.kernel != operation.window.stride:
@@ -330,8 +333,14 @@ class _Paths:
                 self._note(f"{operation.name} also multiplies by what sees the whole image; that is left out.")
         elif operation.kind not in MERGES:
             sources = sources[:1]
+        across = self._fields.across(operation)
         for source in sources:
-            yield source, _spread(numbers, self._fields.across(operation), source.extents)
+            if source.flat and source.flat == output.flat and not across:
+                yield source, numbers
+            elif source.flat or output.flat:  # what is put together there, or the same everywhere
+                yield source, _spread(numbers.sum(), across, _counted(source))
+            else:
+                yield source, _spread(numbers, across, source.extents)
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
@@ -344,6 +353,20 @@ class _Paths:
         if largest > _LARGE:
             self._exponent += _SCALED
             self._numbers = {number: values * 2.0**-_SCALED for number, values in self._numbers.items()}
+
+
+def _counted(tensor: Tensor) -> tuple[int, ...]:
+    """The shape of the numbers of paths for a tensor: its extents, or all positions of its flat maps in a row."""
+    return (sum(math.prod(each.extents) for each in tensor.flat),) if tensor.flat else tensor.extents
+
+
+def _index(tensor: Tensor, place: int) -> tuple[int, ...]:
+    """Where in its numbers of paths the unit in a place of flat maps is."""
+    import numpy as np
+
+    number, position = place_in(tensor.flat, place)
+    before = sum(math.prod(each.extents) for each in tensor.flat[:number])
+    return (before + int(np.ravel_multi_index(position, tensor.flat[number].extents)),)
 
 
 def _steps(tensor: Tensor, window: Window) -> int:
@@ -376,6 +399,35 @@ def _from_pieces(numbers: Array, operation: Operation, pieces: Pieces) -> Iterat
             np.add.at(np.moveaxis(before, pieces.axis, 0), taken, after[begin : begin + piece.length])
             yield source, before.reshape(source.extents)
         begin += piece.length
+
+
+def _from_flat_pieces(numbers: Array, operation: Operation) -> Iterator[tuple[Tensor, Array]]:
+    """The inputs of which flat maps are put together, and the numbers that lead to what is taken from them."""
+    import numpy as np
+
+    left = numbers.ravel()
+    for piece in operation.flat_pieces:
+        count = 1  # numbers are the same in all their places
+        if piece.source is not None:
+            source = operation.inputs[piece.source]
+            start, count = _held(source, piece)
+            before = np.zeros(_counted(source))
+            before.ravel()[start : start + count] = left[:count]
+            yield source, before
+        left = left[count:]
+
+
+def _held(source: Tensor, piece: Piece) -> tuple[int, int]:
+    """Where in the numbers of paths of a tensor a piece of it begins, and how many it holds."""
+    if not source.flat:
+        return 0, math.prod(source.extents)
+    start = count = begin = 0
+    for each in source.flat:
+        size = math.prod(each.extents)
+        start += size if begin + each.size <= piece.start else 0
+        count += size if begin < piece.start + piece.length and piece.start < begin + each.size else 0
+        begin += each.size
+    return start, count
 
 
 def _through_window(numbers: Array, window: Window, extents: tuple[int, ...]) -> Array:

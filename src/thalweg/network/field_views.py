@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from thalweg.network.fields import Field
+from thalweg.network.fields import AnyField, Field, FlatFields
 from thalweg.network.graph import Operation
 from thalweg.network.intervals import Ends, Periodic
 from thalweg.network.piecewise import Unclipped, stretches
@@ -64,6 +64,20 @@ def axis_views(field: Field[Unclipped], extents: tuple[int, ...]) -> tuple[AxisV
     if any(view.size == 0 for view in views):  # dead along one axis is dead altogether
         return (AxisView(0, None, None, None),) * len(views)
     return tuple(views)
+
+
+def views_together(several: Sequence[tuple[AxisView, ...]]) -> tuple[AxisView, ...]:
+    """The views of several maps in one: what the first that sees anything has, but the largest sizes."""
+    seeing = [views for views in several if any(view.size for view in views)] or several[:1]
+    return tuple(
+        AxisView(
+            max(view.size for view in along),
+            along[0].stride if len({view.stride for view in along}) == 1 else None,
+            along[0].first,
+            along[0].phases if len(along) == 1 else None,
+        )
+        for along in zip(*seeing, strict=True)
+    )
 
 
 def _view(interval: Unclipped, extent: int) -> AxisView:
@@ -145,20 +159,35 @@ def _length(ends: Ends | None) -> int:
     return 0 if ends is None else ends[1] - ends[0] + 1
 
 
-def misalignments(operation: Operation, fields: Mapping[int, Field[Unclipped] | None]) -> list[Misalignment]:
+def misalignments(operation: Operation, fields: Mapping[int, AnyField[Unclipped] | None]) -> list[Misalignment]:
     """Where the branches of a merge that do not see everything are centred on different places, on average."""
-    branches = [fields[tensor.id] for tensor in operation.inputs if tensor.extents == operation.output.extents]
+    if operation.flat_pieces:
+        return []
+    flat, extents = operation.output.flat, operation.output.extents
+    branches = [
+        field
+        for tensor in operation.inputs
+        if (field := fields[tensor.id]) is not None and tensor.extents == extents and tensor.flat == flat
+    ]
+    if not flat:
+        return _misaligned(operation.name, branches, len(extents))
+    maps = [[field.parts[number] for field in branches if isinstance(field, FlatFields)] for number in range(len(flat))]
+    found = [each for fields in maps for each in _misaligned(operation.name, fields, len(flat[0].extents))]
+    return list(dict.fromkeys(found))
+
+
+def _misaligned(name: str, branches: Sequence[AnyField[Unclipped]], axes: int) -> list[Misalignment]:
     found = []
-    for axis in range(len(operation.output.extents)):
-        intervals = [term[axis] for field in branches if field for term in field.terms if axis < len(term)]
+    for axis in range(axes):
+        intervals = [term[axis] for field in branches for term in field.parts[0].terms if axis < len(term)]
         courses = {_course(each) for each in intervals if isinstance(each, Periodic) and each.step}
         if len({pace for pace, _ in courses}) > 1:
-            found.append(Misalignment(operation.name, axis, None))
+            found.append(Misalignment(name, axis, None))
         elif courses:
             centres = [centre for _, centre in courses]
             offset = max(centres) - min(centres)
             if offset > 1e-6:
-                found.append(Misalignment(operation.name, axis, offset))
+                found.append(Misalignment(name, axis, offset))
     return found
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Generic
+from typing import Generic, TypeAlias
 
 from thalweg.network.graph import Border, Piece, Pieces, Tensor, Window
 from thalweg.network.intervals import Ends, Intervals, Listed, TooIrregularError
@@ -26,12 +26,15 @@ class Field(Generic[Intervals]):
         terms: for each term the intervals along every axis; one term in ordinary networks.
         gated: whether the units are also scaled by a gate, or normalised by statistics, that see everything; that
             dependence is global by definition and left out of the intervals.
-        layout: for a flattened map the map it was, by whose positions the intervals are indexed.
     """
 
     terms: tuple[tuple[Intervals, ...], ...]
     gated: bool = False
-    layout: Tensor | None = None
+
+    @property
+    def parts(self) -> tuple[Field[Intervals], ...]:
+        """The fields that it holds: itself."""
+        return (self,)
 
     def ends(self, index: Sequence[int]) -> tuple[Ends, ...] | None:
         """The interval along every axis of the unit at a position, None where it sees nothing.
@@ -49,10 +52,52 @@ class Field(Generic[Intervals]):
         return tuple((min(lo for lo, _ in axis), max(hi for _, hi in axis)) for axis in zip(*seen, strict=True))
 
 
-def all_together(fields: Sequence[Field[Intervals] | None]) -> Field[Intervals] | None:
+@dataclass(frozen=True, slots=True)
+class FlatFields(Generic[Intervals]):
+    """What the units see of a tensor in which maps stand flattened one after the other (`Tensor.flat`).
+
+    Args:
+        parts: the field of each map, by whose positions its intervals are indexed.
+    """
+
+    parts: tuple[Field[Intervals], ...]
+
+    @property
+    def gated(self) -> bool:
+        """Whether one of the maps is gated."""
+        return any(part.gated for part in self.parts)
+
+    def ends(self, index: Sequence[int]) -> tuple[Ends, ...] | None:
+        """As for `Field`; the number of the map stands before the position in it."""
+        return self.parts[index[0]].ends(index[1:])
+
+
+AnyField: TypeAlias = "Field[Intervals] | FlatFields[Intervals]"
+
+
+def all_together(fields: Sequence[AnyField[Intervals] | None]) -> Field[Intervals] | None:
     """The terms of several fields in one, None where one of them cannot be followed."""
-    known = [field for field in fields if field is not None]
-    return Field(tuple(term for field in known for term in field.terms)) if len(known) == len(fields) else None
+    known = [part for field in fields if field is not None for part in field.parts]
+    return Field(tuple(term for field in known for term in field.terms)) if None not in fields else None
+
+
+def flat_parts(tensor: Tensor, field: AnyField[Intervals], piece: Piece) -> tuple[Field[Intervals], ...]:
+    """The fields of the maps that a piece of a tensor holds: all of it, or some of its flat maps."""
+    if not tensor.flat:
+        return field.parts
+    held = []
+    begin = 0
+    for number, one in enumerate(tensor.flat):
+        if begin < piece.start + piece.length and piece.start < begin + one.size:
+            whole = field.parts[number] if isinstance(field, FlatFields) else spread_over(field, one.extents)
+            held.append(whole)
+        begin += one.size
+    return tuple(held)
+
+
+def spread_over(field: Field[Intervals], extents: tuple[int, ...]) -> Field[Intervals]:
+    """The field of a map whose units all see what the only one of another sees."""
+    return Field(tuple(fitted(term, (1,) * len(extents), extents) for term in field.terms), field.gated)
 
 
 def spread_out(

@@ -85,6 +85,42 @@ def written(extents: tuple[int, ...]) -> str:
     return " x ".join(f"{extent}" for extent in extents)
 
 
+def _extents(shape: tuple[int, ...], spatial: tuple[int | None, ...]) -> tuple[int, ...]:
+    return tuple([1 if axis is None else shape[axis] for axis in spatial])
+
+
+@dataclass(frozen=True, slots=True)
+class FlatMap:
+    """A map whose units stand one after the other along an axis, row by row.
+
+    Args:
+        shape: its extents.
+        spatial: which axes of `shape` are positions, as in `Tensor`.
+    """
+
+    shape: tuple[int, ...]
+    spatial: tuple[int | None, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of places that it takes."""
+        return math.prod(self.shape)
+
+    @property
+    def extents(self) -> tuple[int, ...]:
+        """The extents of the spatial axes."""
+        return _extents(self.shape, self.spatial)
+
+    def position(self, place: int) -> tuple[int, ...]:
+        """The position of the unit in a place."""
+        index = []
+        for extent in reversed(self.shape):
+            place, unit = divmod(place, extent)
+            index.append(unit)
+        index.reverse()
+        return tuple(0 if axis is None else index[axis] for axis in self.spatial)
+
+
 @dataclass(frozen=True, slots=True)
 class Tensor:
     """What flows from one operation to the next.
@@ -97,6 +133,8 @@ class Tensor:
         channel: which axis of `shape` holds the channels; None only where there is no such axis.
         positions: how many positions there are along each spatial axis, where `shape` does not say so because axes are
             merged or split, as in a sequence of 196 tokens that stand for 14 x 14 positions.
+        flat: the maps that stand flattened one after the other along one of its axes, as in a flattened map, or in a
+            class token and the 196 behind it; none where all its units are at the positions that `extents` counts.
     """
 
     id: int
@@ -104,6 +142,7 @@ class Tensor:
     spatial: tuple[int | None, ...] = ()
     channel: int | None = None
     positions: tuple[int, ...] | None = None
+    flat: tuple[FlatMap, ...] = ()
 
     @property
     def size(self) -> int:
@@ -115,12 +154,19 @@ class Tensor:
         """The extents of the spatial axes."""
         if self.positions is not None:
             return self.positions
-        return tuple([1 if axis is None else self.shape[axis] for axis in self.spatial])
+        return _extents(self.shape, self.spatial)
 
     @property
     def channels(self) -> int:
         """The number of channels."""
         return 1 if self.channel is None else self.shape[self.channel]
+
+    @property
+    def as_flat(self) -> tuple[FlatMap, ...]:
+        """The flat maps that it holds once it is flattened; none where it has a single position."""
+        if self.flat or max(self.extents, default=1) == 1:
+            return self.flat
+        return (FlatMap(self.shape, self.spatial),)
 
     def with_extents(self, id: int, extents: tuple[int, ...], channels: int) -> Tensor:  # noqa: A002
         """A tensor of the same layout with other extents and channels."""
@@ -226,12 +272,12 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """Neighbouring positions of an axis that come from one place.
+    """Neighbouring positions of an axis, or places of flat maps, that come from one place.
 
     Args:
         length: how many there are.
         source: the number of the input that they come from; None for numbers that depend on no input.
-        start: the position of that input which comes first.
+        start: the position of that input which comes first, or its place where that input is or becomes flat.
         step: how far the next one lies from it; negative to go backwards, 0 where the same one is repeated.
     """
 
@@ -271,6 +317,8 @@ class Operation:
             fully connected layer or a global pool, and for none elsewhere.
         work: its connections and multiply-accumulates, where they do not follow from the rest.
         pieces: what the positions along an axis are put together of, for concatenations and gathers that do that.
+        flat_pieces: what the places of flat maps are put together of, for what flattens maps, joins flat ones, or takes
+            some of them: whole maps, or parts of maps whose units all see the same.
         traced: whether it was written down from a run, whose shapes a framework has checked already.
 
     Raises:
@@ -288,6 +336,7 @@ class Operation:
     across: tuple[int, ...] | None = None
     work: Work | None = None
     pieces: Pieces | None = None
+    flat_pieces: tuple[Piece, ...] = ()
     traced: bool = False
 
     @property

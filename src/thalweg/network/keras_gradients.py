@@ -91,14 +91,14 @@ _BACKENDS = {"jax": _by_jax, "torch": _by_torch, "tensorflow": _by_tensorflow}
 
 @contextlib.contextmanager
 def _watched(model: Any, call: Call, units: list[Any]) -> Iterator[None]:
-    """While this runs, the unit of every call of the layer is added to `units`."""
+    """While this runs, the unit is added to `units`, and None for every other call of the layer."""
     import keras
 
     path: list[str] = []
 
     def take(result: Any) -> None:
-        place = call.place_in(tuple(result.shape) if hasattr(result, "shape") else None)
-        units.append(keras.ops.sum(result[place]))
+        place = call.place_in(tuple(result.shape) if hasattr(result, "shape") else None, len(units))
+        units.append(None if place is None else keras.ops.sum(result[place]))
 
     def run(layer: Any, function: Callable[..., Any]) -> Callable[..., Any]:
         def watched(*arguments: Any, **options: Any) -> Any:

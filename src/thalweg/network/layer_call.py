@@ -42,12 +42,18 @@ class Call:
         parts = frozenset(each.name.removeprefix(inside) for each in graph.operations if each.name.startswith(inside))
         return cls(name, same.index(place), len(same), parts, operation.output.shape, unit)
 
-    def place_in(self, shape: tuple[int, ...] | None) -> tuple[int | slice, ...]:
-        """Where the unit is in a result of that shape, the batch included; None for what is no array.
+    def place_in(self, shape: tuple[int, ...] | None, number: int) -> tuple[int | slice, ...] | None:
+        """Where the unit is in the result of a call of the layer; None where it is another call's.
+
+        Args:
+            shape: of the result, the batch included; None for what is no array.
+            number: which call it is, from 0.
 
         Raises:
             InputError: it has not the shape of the layer's result.
         """
+        if number != self.number:
+            return None
         wanted = (1, *self.shape)
         if shape != wanted:
             told = "no single array" if shape is None else f"an array of {written(shape)}"
@@ -57,8 +63,8 @@ class Call:
             )
         return (0, *self.unit)
 
-    def own(self, units: Sequence[T]) -> T:
-        """Of the units of all calls of the layer, the one of this call.
+    def own(self, units: Sequence[T | None]) -> T:
+        """The unit, once all calls of the layer have left theirs: None each but for the one that has the unit.
 
         Raises:
             InputError: there were not as many calls as layers of that name.
@@ -68,4 +74,6 @@ class Call:
                 f"{self.name!r} was called {len(units)} times and stands for {self.calls} layers of that name, so that "
                 "they cannot be told apart; ask about another layer."
             )
-        return units[self.number]
+        unit = units[self.number]
+        assert unit is not None, "taken when the call came"
+        return unit

@@ -24,7 +24,7 @@ from thalweg.network.graph import Graph, Tensor
 from thalweg.network.layer_call import Call
 from thalweg.network.readers.reading import jax_program, keras_model, onnx_file
 from thalweg.network.receptive_field import ReceptiveFields
-from thalweg.network.units import seat_of
+from thalweg.network.units import seat_of, units_of
 from thalweg.report import Result, Table
 
 if TYPE_CHECKING:
@@ -182,18 +182,18 @@ def _places(tensor: Tensor, where: tuple[int, ...], name: str) -> tuple[int | sl
     import numpy as np
 
     whole: list[int | slice] = [slice(None)] * len(tensor.shape)
-    if not tensor.extents:
+    if not tensor.extents and not tensor.flat:
         return tuple(int(each) for each in np.unravel_index(where[0], tensor.shape))
-    if tensor.positions is None:
+    if tensor.positions is None and not tensor.flat:
         for axis, unit in zip(tensor.spatial, where, strict=True):
             if axis is not None:
                 whole[axis] = unit
         return tuple(whole)
-    tokens = int(np.prod(tensor.positions))
+    (tokens,) = units_of(tensor) if tensor.flat else (int(np.prod(tensor.extents)),)
     holding = [axis for axis, extent in enumerate(tensor.shape) if extent == tokens and axis != tensor.channel]
     if len(holding) != 1:
         raise InputError(f"Where the positions of {name!r} are in its array cannot be told; ask about another layer.")
-    whole[holding[0]] = int(np.ravel_multi_index(where, tensor.positions))
+    whole[holding[0]] = where[0] if tensor.flat else int(np.ravel_multi_index(where, tensor.extents))
     return tuple(whole)
 
 

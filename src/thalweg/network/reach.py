@@ -356,7 +356,7 @@ class _Trial:
             if step.kind in _CHANGEABLE and step.input.id not in seen and views and _is_local(views):
                 seen.add(step.input.id)
                 yield step.input, f"before {names[place]}"
-        if self.layer.output.id not in seen:
+        if self.layer.output.spatial and self.layer.output.id not in seen:
             yield self.layer.output, f"behind {names[self._place]}"
 
     def seen_with(self, step: tuple[str, str, Sequence[Edit]]) -> int | None:
@@ -399,14 +399,15 @@ class _Trial:
     def _accepted(self, edits: Sequence[Edit]) -> tuple[int, ...] | None:
         """The extents of the input for which the last map of the changed network is as large as it was."""
         image = self.graph.inputs[0]
-        wanted = self.layer.output.extents
+        wanted = self.layer.output
         for factor in (2, 3, 4, 8, 16, 32, 64):
             larger = tuple(extent * factor for extent in image.extents)
             try:
                 made = edited(self.graph, edits, larger)
             except (DoesNotFitError, InputError):
                 continue
-            if made.instead_of(self.layer.output).extents == wanted:
+            found = made.instead_of(wanted)
+            if (found.extents, found.flat) == (wanted.extents, wanted.flat):
                 return larger
         return None
 

@@ -27,11 +27,22 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from thalweg.errors import InputError
-from thalweg.network.field_views import AxisView, Misalignment, axis_views, misalignments
-from thalweg.network.fields import Field, all_together, fitted, put_together, simplified, spread_out, windowed
+from thalweg.network.field_views import AxisView, Misalignment, axis_views, misalignments, views_together
+from thalweg.network.fields import (
+    AnyField,
+    Field,
+    FlatFields,
+    all_together,
+    fitted,
+    flat_parts,
+    put_together,
+    simplified,
+    spread_out,
+    windowed,
+)
 from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Pieces, Tensor
 from thalweg.network.intervals import MAX_PERIOD, MAX_POSITIONS, Intervals, Listed, Periodic, TooIrregularError
 from thalweg.network.piecewise import Unclipped, common_period, pieces_of
@@ -52,22 +63,22 @@ class ReceptiveFields:
 
     Attributes:
         misaligned: where branches meet that are centred on different places of the input.
-        lost: the operations behind which fields cannot be followed: those of unknown kind, flat maps that are joined
-            or take another shape, and patterns of phases longer than `MAX_PERIOD`.
+        lost: the operations behind which fields cannot be followed: those of unknown kind, flat maps that are cut or
+            take another shape, and patterns of phases longer than `MAX_PERIOD`.
     """
 
     def __init__(
-        self, graph: Graph, known: Mapping[int, Field[Unclipped] | None] | None = None, upto: Tensor | None = None
+        self, graph: Graph, known: Mapping[int, AnyField[Unclipped] | None] | None = None, upto: Tensor | None = None
     ) -> None:
         self.graph = graph
         image = graph.inputs[0]
         whole: tuple[Unclipped, ...] = (Periodic((0,), (0,), 1),) * len(image.extents)
         self._extents = image.extents
         # Other inputs depend on no position of the first.
-        self._fields: dict[int, Field[Unclipped] | None] = {tensor.id: Field(()) for tensor in graph.inputs}
+        self._fields: dict[int, AnyField[Unclipped] | None] = {tensor.id: Field(()) for tensor in graph.inputs}
         self._fields[image.id] = Field((whole,))
         self._views: dict[tuple[int, tuple[int, ...]], tuple[AxisView, ...]] = {}
-        self._clipped: dict[int, Field[Listed] | None] = {}
+        self._clipped: dict[int, AnyField[Listed] | None] = {}
         self._positions = 0
         self.misaligned: list[Misalignment] = []
         self.lost: list[str] = []
@@ -76,7 +87,7 @@ class ReceptiveFields:
             if known is not None and operation.output.id in known:
                 self._fields.update((tensor.id, known[tensor.id]) for tensor in operation.outputs)
                 continue
-            field = None
+            field: AnyField[Unclipped] | None = None
             with contextlib.suppress(TooIrregularError):
                 if work > MAX_WORK and operation.kind in _COSTLY:
                     raise TooIrregularError
@@ -92,22 +103,29 @@ class ReceptiveFields:
             if upto is not None and upto.id in self._fields:
                 break
 
-    def of(self, tensor: Tensor) -> Field[Unclipped] | None:
+    def of(self, tensor: Tensor) -> AnyField[Unclipped] | None:
         """The unclipped field of a tensor; None where it cannot be followed (behind an unknown operation)."""
         return self._fields[tensor.id]
 
     def view(self, tensor: Tensor) -> tuple[AxisView, ...] | None:
-        """The unclipped field of a tensor along every axis, in a few numbers; None where it cannot be followed."""
+        """The unclipped field of a tensor along every axis, in a few numbers; None where it cannot be followed.
+
+        Of several flat maps the sizes are the largest, and the rest is that of the first which sees anything.
+        """
         field = self.of(tensor)
         if field is None:
             return None
-        extents = (field.layout or tensor).extents or (1,) * len(self._extents)
+        if isinstance(field, FlatFields):
+            return views_together(
+                [axis_views(part, each.extents) for part, each in zip(field.parts, tensor.flat, strict=True)]
+            )
+        extents = tensor.extents or (1,) * len(self._extents)
         key = (id(field), extents)  # layers that pass a field on share it
         if key not in self._views:
             self._views[key] = axis_views(field, extents)
         return self._views[key]
 
-    def clipped(self, tensor: Tensor) -> Field[Listed] | None:
+    def clipped(self, tensor: Tensor) -> AnyField[Listed] | None:
         """The clipped field of a tensor: only the positions that exist; None where it cannot be followed.
 
         Raises:
@@ -127,7 +145,7 @@ class ReceptiveFields:
                 path.append(operation)
         for operation in reversed(path):
             self._check_positions(operation.output)
-            field = None
+            field: AnyField[Listed] | None = None
             with contextlib.suppress(TooIrregularError):
                 if self.of(operation.output) is not None:
                     field = self._after(operation, self._clipped, self._everything_clipped)
@@ -146,11 +164,11 @@ class ReceptiveFields:
     def _after(
         self,
         operation: Operation,
-        fields: Mapping[int, Field[Intervals] | None],
+        fields: Mapping[int, AnyField[Intervals] | None],
         everything: Callable[[Field[Intervals] | None], tuple[tuple[Intervals, ...], ...]],
-    ) -> Field[Intervals] | None:
+    ) -> AnyField[Intervals] | None:
         """The field behind an operation: the rules, the same for clipped and unclipped intervals."""
-        kind, source, output = operation.kind, operation.input, operation.output
+        kind, output = operation.kind, operation.output
         inputs = [fields[tensor.id] for tensor in operation.inputs]
         across = self.across(operation)
         if across and len(across) == len(self._extents):
@@ -158,10 +176,27 @@ class ReceptiveFields:
         known = [field for field in inputs if field is not None]
         if len(known) < len(inputs) or kind in (Kind.UNKNOWN, Kind.UNUSED):
             # What cannot be followed adds nothing to what sees the whole image already.
-            all_of_it = kind in (Kind.ADD, Kind.CONCATENATE) and any(self._sees_all(field) for field in known)
+            mixes = kind in (Kind.ADD, Kind.CONCATENATE) and not operation.pieces and not operation.flat_pieces
+            all_of_it = mixes and any(isinstance(field, Field) and self._sees_all(field) for field in known)
             return self._everywhere(None, output, everything) if all_of_it else None
+        if operation.flat_pieces:
+            return self._put_flat(operation, known)
+        maps = [self._as_one(tensor, field) for tensor, field in zip(operation.inputs, known, strict=True)]
+        if any(isinstance(field, FlatFields) for field in maps):
+            return self._flat(operation, known)
+        return self._of_maps(operation, [field for field in maps if isinstance(field, Field)], everything)
+
+    def _of_maps(
+        self,
+        operation: Operation,
+        known: list[Field[Intervals]],
+        everything: Callable[[Field[Intervals] | None], tuple[tuple[Intervals, ...], ...]],
+    ) -> Field[Intervals] | None:
+        """The field behind an operation on maps that are not flat, and that does not see all of them."""
+        kind, source, output = operation.kind, operation.input, operation.output
         if operation.pieces is not None:
             return self._put_together(operation, operation.pieces, known)
+        across = self.across(operation)
         if across:
             known = [Field(spread_out(field.terms, across, everything), field.gated) for field in known]
             return self._merged(operation, known)
@@ -175,29 +210,57 @@ class ReceptiveFields:
         if kind in MERGES or len(known) > 1:
             return self._merged(operation, known)
         if kind is Kind.FLATTEN:
-            return self._flattened(field, source)
+            return Field(tuple(tuple(interval.spread(1) for interval in term) for term in field.terms), field.gated)
         if kind is Kind.RESHAPE:
             return self._reshaped(field, source, output)
         if kind is Kind.SPATIAL_NORMALISATION and (source.spatial or source.positions):
-            return Field(field.terms, gated=True, layout=field.layout)
+            return Field(field.terms, gated=True)
         return field
 
-    def _merged(self, operation: Operation, fields: list[Field[Intervals]]) -> Field[Intervals] | None:
-        layouts = {field.layout.shape if field.layout else None for field in fields}
-        if len(layouts) > 1 or (layouts != {None} and operation.kind is Kind.CONCATENATE):
+    def _merged(self, operation: Operation, fields: list[Field[Intervals]]) -> Field[Intervals]:
+        extents = [self._reduced(operation, tensor) for tensor in operation.inputs]
+        gates = [self.is_constant(tensor) for tensor in operation.inputs]
+        return _union_of(operation.kind, fields, extents, gates, operation.output.extents)
+
+    def _put_flat(self, operation: Operation, fields: list[AnyField[Intervals]]) -> AnyField[Intervals] | None:
+        """The fields of flat maps one after the other, or of the one that is taken from them."""
+        parts: list[Field[Intervals]] = []
+        for piece in operation.flat_pieces:
+            if piece.source is None:
+                parts.append(Field(()))
+                continue
+            tensor, field = operation.inputs[piece.source], fields[piece.source]
+            if isinstance(field, FlatFields) and not tensor.flat:  # seen in another shape
+                return None
+            parts += flat_parts(tensor, field, piece)
+        return FlatFields(tuple(parts)) if operation.output.flat else parts[0]
+
+    def _flat(self, operation: Operation, fields: list[AnyField[Intervals]]) -> FlatFields[Intervals] | None:
+        """The fields of flat maps behind what does the same in every place; None for anything else."""
+        kind, flat = operation.kind, operation.output.flat
+        if kind in (*WINDOWED, Kind.GATHER) or self.across(operation) or operation.pieces is not None or not flat:
             return None
-        gated = any(field.gated for field in fields)
-        chosen = list(zip(operation.inputs, fields, strict=True))
-        if operation.kind is Kind.MULTIPLY:
-            # A factor that sees everything is a gate: it is reported apart, else it would hide what its partner sees.
-            local = [(tensor, field) for tensor, field in chosen if not self.is_constant(tensor)]
-            if local and len(local) < len(chosen):
-                chosen, gated = local, True
-        extents = operation.output.extents
-        terms: list[tuple[Intervals, ...]] = []
-        for tensor, field in chosen:
-            terms += [fitted(term, self._reduced(operation, tensor), extents) for term in field.terms]
-        return Field(simplified(terms), gated, fields[0].layout)
+        known = list(zip(operation.inputs, fields, strict=True))
+        if any(tensor.flat != flat if isinstance(field, FlatFields) else math.prod(tensor.extents) > 1
+               for tensor, field in known):  # fmt: skip
+            return None
+        parts = []
+        for number, one in enumerate(flat):
+            chosen = [field.parts[number if isinstance(field, FlatFields) else 0] for field in fields]
+            extents = [one.extents if isinstance(field, FlatFields) else (1,) * len(one.extents) for field in fields]
+            gates = [self.is_constant(tensor, number) for tensor in operation.inputs]
+            part = _union_of(kind, chosen, extents, gates, one.extents)
+            parts.append(Field(part.terms, part.gated or kind is Kind.SPATIAL_NORMALISATION))
+        return FlatFields(tuple(parts))
+
+    def _as_one(self, tensor: Tensor, field: AnyField[Intervals]) -> AnyField[Intervals]:
+        """The field of flat maps whose units all see the same as that of one map."""
+        if isinstance(field, Field) or not self.is_constant(tensor):
+            return field
+        whole = all_together([field])
+        assert whole is not None
+        terms = simplified(tuple(interval.spread(1) for interval in term) for term in whole.terms)
+        return Field(tuple(fitted(term, (1,) * len(term), tensor.extents) for term in terms), field.gated)
 
     def _put_together(self, operation: Operation, pieces: Pieces, fields: list[Field[Intervals]]) -> Field[Intervals]:
         extents = operation.output.extents
@@ -223,27 +286,23 @@ class ReceptiveFields:
         across = self.across(operation)
         return tuple(1 if axis in across else extent for axis, extent in enumerate(extents))
 
-    def _flattened(self, field: Field[Intervals], source: Tensor) -> Field[Intervals]:
-        if max(source.extents, default=1) > 1:
-            return Field(field.terms, field.gated, field.layout or source)
-        terms = tuple(tuple(interval.spread(1) for interval in term) for term in field.terms)
-        return Field(terms, field.gated, field.layout)
-
     def _reshaped(self, field: Field[Intervals], source: Tensor, output: Tensor) -> Field[Intervals] | None:
-        if field.layout is not None or source.spatial:
-            before = field.layout or source
-            same = (before.shape, before.spatial) == (output.shape, output.spatial)
-            return Field(field.terms, field.gated) if same else None
+        if source.spatial:
+            return field if (source.shape, source.spatial) == (output.shape, output.spatial) else None
         if len(output.spatial) not in (0, len(self._extents)) and self._extents:
             return None
         extents = output.extents or (1,) * len(self._extents)
         terms = (tuple(interval.spread(n) for interval, n in zip(term, extents, strict=False)) for term in field.terms)
         return Field(tuple(terms), field.gated)
 
-    def is_constant(self, tensor: Tensor) -> bool:
-        """Whether every unit of a tensor sees the same."""
+    def is_constant(self, tensor: Tensor, number: int | None = None) -> bool:
+        """Whether every unit of a tensor, or of one of its flat maps, sees the same."""
         field = self._fields[tensor.id]
-        return field is not None and all(interval.constant for term in field.terms for interval in term)
+        if field is None:
+            return False
+        parts = field.parts if number is None or isinstance(field, Field) else field.parts[number : number + 1]
+        still = all(interval.constant for part in parts for term in part.terms for interval in term)
+        return still and (len(parts) == 1 or len({part.terms for part in parts}) == 1)
 
     @staticmethod
     def _everywhere(
@@ -256,7 +315,7 @@ class ReceptiveFields:
 
     def _sees_all(self, field: Field[Intervals]) -> bool:
         """Whether every unit sees the whole image."""
-        return field.layout is None and any(
+        return any(
             all(interval.covers(extent) for interval, extent in zip(term, self._extents, strict=True))
             for term in field.terms
         )
@@ -283,10 +342,40 @@ class ReceptiveFields:
         return (tuple(Listed(np.array([lo]), np.array([hi])) for lo, hi in ends),)
 
 
-def _work(operation: Operation, field: Field[Unclipped] | None) -> int:
+def _union_of(
+    kind: Kind,
+    fields: Sequence[Field[Intervals]],
+    extents: Sequence[tuple[int, ...]],
+    gates: Sequence[bool],
+    wanted: tuple[int, ...],
+) -> Field[Intervals]:
+    """The field of units that each see what those in their place see in several maps.
+
+    Args:
+        kind: what makes them of these.
+        fields: those of the maps.
+        extents: of the maps.
+        gates: which of them are the same for every unit.
+        wanted: the extents of the map that is made.
+    """
+    gated = any(field.gated for field in fields)
+    chosen = list(zip(fields, extents, strict=True))
+    if kind is Kind.MULTIPLY:
+        # A factor that sees everything is a gate: it is reported apart, else it would hide what its partner sees.
+        local = [each for each, gate in zip(chosen, gates, strict=True) if not gate]
+        if local and len(local) < len(chosen):
+            chosen, gated = local, True
+    return Field(simplified([fitted(term, own, wanted) for field, own in chosen for term in field.terms]), gated)
+
+
+def _work(operation: Operation, field: AnyField[Unclipped] | None) -> int:
     """About how many steps the phases and terms behind this operation take."""
     if field is None or operation.kind not in _COSTLY:
         return 0
+    return sum(_work_of_map(operation, part) for part in field.parts)
+
+
+def _work_of_map(operation: Operation, field: Field[Unclipped]) -> int:
     periods = [common_period(along) for along in zip(*field.terms, strict=True)]
     if max(periods, default=1) > MAX_PERIOD:
         raise TooIrregularError

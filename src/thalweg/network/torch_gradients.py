@@ -76,7 +76,7 @@ def _derivatives(
     import numpy as np
 
     inputs[0].requires_grad_()
-    units: list[torch.Tensor] = []
+    units: list[torch.Tensor | None] = []
     with _watched(module, call, units):
         # Networks may write into what they are given, as an activation in place does: not into a leaf.
         first = inputs[0].clone()
@@ -99,8 +99,8 @@ def _derivatives(
 
 
 @contextlib.contextmanager
-def _watched(module: torch.nn.Module, call: Call, units: list[torch.Tensor]) -> Iterator[None]:
-    """While this runs, the unit of every call of the layer is added to `units`."""
+def _watched(module: torch.nn.Module, call: Call, units: list[torch.Tensor | None]) -> Iterator[None]:
+    """While this runs, the unit is added to `units`, and None for every other call of the layer."""
     parts = dict(module.named_modules(remove_duplicate=False))
     if call.name not in parts or call.parts:
         raise InputError(
@@ -110,9 +110,9 @@ def _watched(module: torch.nn.Module, call: Call, units: list[torch.Tensor]) -> 
 
     def after(_: torch.nn.Module, args: Any, output: Any) -> None:
         result = next(iter(output)) if isinstance(output, tuple | list) and output else output
-        place = call.place_in(tuple(result.shape) if isinstance(result, torch.Tensor) else None)
+        place = call.place_in(tuple(result.shape) if isinstance(result, torch.Tensor) else None, len(units))
         # Taken at once: what comes next may write into the same array.
-        units.append(result[place].sum())
+        units.append(None if place is None else result[place].sum())
 
     def before(each: torch.nn.Module, args: Any) -> None:
         x = args[0] if args else None

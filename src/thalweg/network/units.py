@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
-from thalweg.network.graph import Graph, Tensor
+from thalweg.network.fields import FlatFields
+from thalweg.network.graph import FlatMap, Graph, Tensor
 from thalweg.network.intervals import Ends
 from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.report import Cell, Result, Table, printable
@@ -96,7 +97,7 @@ def unit_of(graph: Graph, fields: ReceptiveFields, place: int, index: Sequence[i
     unclipped, clipped = fields.of(tensor), fields.clipped(tensor)
     assert unclipped is not None, "a unit has a seat only where its field is known"
     if not graph.inputs[0].spatial:  # positions that the network makes itself are none of the input
-        seat = ()
+        seat = seat[:1] if isinstance(unclipped, FlatFields) else ()
     inside = clipped.ends(seat) if clipped is not None else None
     return Unit(graph.operations[place].name, where, graph.inputs[0].extents, inside, unclipped.ends(seat))
 
@@ -113,7 +114,7 @@ def seat_of(
         where = tuple(operator.index(unit) for unit in index) or ((0,) if not tensor.extents else ())
     except TypeError:
         raise InputError(f"The position of a unit of {name!r} must be whole numbers.") from None
-    extents = tensor.extents or (tensor.size,)
+    extents = units_of(tensor)
     if len(where) != len(extents) or not all(0 <= unit < n for unit, n in zip(where, extents, strict=True)):
         ranges = ",".join(f"0..{extent - 1}" for extent in extents)
         raise InputError(
@@ -123,19 +124,26 @@ def seat_of(
     field = fields.of(tensor)
     if field is None:
         raise InputError(f"What the units of {name!r} see cannot be followed; ask about another layer.")
-    if field.layout is not None:
-        return where, tensor, _position_in(field.layout.shape, field.layout.spatial, where[0])
+    if isinstance(field, FlatFields):
+        number, position = place_in(tensor.flat, where[0])
+        return where, tensor, (number, *position)
     return where, tensor, where if tensor.extents else (0,) * len(graph.inputs[0].spatial)
 
 
-def _position_in(shape: tuple[int, ...], spatial: tuple[int | None, ...], unit: int) -> tuple[int, ...]:
-    """The spatial position of a unit of a flattened map."""
-    index = []
-    for extent in reversed(shape):
-        unit, place = divmod(unit, extent)
-        index.append(place)
-    index.reverse()
-    return tuple(0 if axis is None else index[axis] for axis in spatial)
+def units_of(tensor: Tensor) -> tuple[int, ...]:
+    """How many units there are to ask for, along every axis: positions, or the places of flat maps."""
+    if tensor.flat:
+        return (sum(each.size for each in tensor.flat),)
+    return tensor.extents or (tensor.size,)
+
+
+def place_in(flat: Sequence[FlatMap], place: int) -> tuple[int, tuple[int, ...]]:
+    """In which of several flat maps a place lies, and the position in it."""
+    number = 0
+    while place >= flat[number].size:
+        place -= flat[number].size
+        number += 1
+    return number, flat[number].position(place)
 
 
 def axis_names(axes: int) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import pytest
 
@@ -48,3 +49,25 @@ def test_places_in_a_known_order_are_followed(order):
     answer = tw.size(function, (7, 2))
     places = order or [*range(7)][::-1]
     assert [answer.unit(-1, (unit,)).clipped for unit in range(len(places))] == [((each, each),) for each in places]
+
+
+def test_class_tokens_and_the_map_behind_them_are_followed():
+    def function(x):
+        tokens = jnp.concatenate([jnp.zeros((1, 2, 3)), x.reshape(1, -1, 3), jnp.ones((1, 1, 3))], 1)
+        tokens = jax.nn.relu(tokens)
+        back = tokens[:, 2:22].reshape(x.shape)
+        pooled = jax.lax.reduce_window(back, 0.0, jax.lax.add, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+        return jnp.concatenate([tokens, pooled.reshape(1, -1, 3)], 1)
+
+    answer = tw.size(function, (4, 5, 3))
+    assert answer.lost == ()
+    for unit in range(2 + 20 + 1 + 4):
+        if unit in (0, 1, 22):
+            wanted = None
+        elif unit < 22:
+            row, column = divmod(unit - 2, 5)
+            wanted = ((row, row), (column, column))
+        else:
+            row, column = divmod(unit - 23, 2)
+            wanted = ((2 * row, 2 * row + 1), (2 * column, 2 * column + 1))
+        assert answer.unit(-1, (unit,)).clipped == wanted

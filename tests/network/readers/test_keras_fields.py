@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import thalweg as tw
+from thalweg.errors import InputError
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 keras = pytest.importorskip("keras", reason="needs Keras, which CI installs")
@@ -104,3 +105,15 @@ def test_fields_are_where_the_gradient_is(seed):
 @pytest.mark.long
 def test_fields_of_many_models_are_where_the_gradient_is():
     assert sum(check(seed) for seed in range(1_000, 1_080)) > 4_000
+
+
+def test_flattened_maps_that_are_joined():
+    x = keras.Input((4, 6, 2))
+    y = layers.Conv2D(3, 2, 2, name="half")(x)
+    joined = layers.Concatenate(name="joined")([layers.Flatten()(x), layers.Flatten()(y)])
+    answer = tw.size(keras.Model(x, layers.Dense(2, name="full")(layers.ReLU(name="relu")(joined))))
+    assert (answer.lost, answer.layers[-1].receptive_field) == ((), (4, 6))
+    assert answer.unit("relu", (2 * (6 * 3 + 1) + 1,)).clipped == ((3, 3), (1, 1))
+    assert answer.unit("relu", (48 + 3 * (3 * 1 + 2),)).clipped == ((2, 3), (4, 5))
+    with pytest.raises(InputError, match=r"its units are 0\.\.65"):
+        answer.unit("relu", (66,))

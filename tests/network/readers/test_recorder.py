@@ -255,14 +255,18 @@ def test_gates_and_class_tokens():
     token = recorder.expand(recorder.weight("token", (1, 1, 6)), (1, 1, 6))
     tokens = recorder.concatenate([token, tokens], 1, name="with token")
     tokens = linear(recorder, tokens, 6, "qkv")
-    assert (last(recorder).receptive_field, last(recorder).output) == (None, (65, 6))
+    assert (last(recorder).receptive_field, last(recorder).output) == ((3, 3), (65, 6))
     mixed = recorder.attention(tokens, tokens, tokens)
     assert last(recorder).receptive_field == (8, 8)
     answer = size(recorder.graph())
     assert answer.layers[-3].parameters == 6
     assert answer.complete
-    # Around the attention the tokens, which are not followed, are added to what sees the whole image.
     linear(recorder, recorder.elementwise([tokens, mixed], Kind.ADD), 6, "after")
+    assert last(recorder).receptive_field == (9, 9), "the image, and at its border one more"
+    # Tokens in an order that is not followed, added to what sees the whole image.
+    mixed = recorder.slice(mixed, 1, 1, 65)
+    shuffled = recorder.gather([recorder.slice(tokens, 1, 1, 65)], (1, 64, 6), lost=(1,))
+    linear(recorder, recorder.elementwise([shuffled, mixed], Kind.ADD), 6, "behind")
     assert last(recorder).receptive_field == (8, 8)
 
 

@@ -20,7 +20,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 LOST = -1
-"""The axis of positions that can no longer be told apart."""
+"""The axis of positions along no single spatial axis: they can no longer be told apart, or are those of flat maps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +32,14 @@ class Atom:
         axis: the spatial axis of the network's input that its indices move along; None for features; `LOST` where
             that is not known.
         step: how many positions of the map neighbouring indices are apart; 1 for the innermost piece of an axis.
+        flat: for several maps that stand flattened one after the other, as in a class token and the tokens behind it:
+            what each holds, whole; the axis is `LOST` then.
     """
 
     extent: int
     axis: int | None = None
     step: int = 1
+    flat: tuple[Axis, ...] = ()
 
     def split(self, outer: int) -> tuple[Atom, Atom]:
         """Two atoms, the first with `outer` indices, which must divide the extent."""
@@ -63,6 +66,14 @@ def lost(extent: int) -> Axis:
     return (Atom(extent, LOST),) if extent > 1 else ()
 
 
+def joined(several: Iterable[Axis]) -> Axis:
+    """An axis on which flat maps stand one after the other; those that are several already keep theirs."""
+    flat = [each for axis in several for each in (axis[0].flat if axis and axis[0].flat else (axis,))]
+    if len(flat) == 1:
+        return flat[0]
+    return (Atom(sum(extent_of(axis) for axis in flat), LOST, flat=tuple(flat)),)
+
+
 def merged(atoms: Iterable[Atom]) -> Axis:
     """The same axis in as few atoms as possible: neighbours that continue each other become one."""
     kept: list[Atom] = []
@@ -75,7 +86,7 @@ def merged(atoms: Iterable[Atom]) -> Axis:
 
 
 def _continues(outer: Atom, inner: Atom) -> bool:
-    if outer.axis != inner.axis:
+    if outer.axis != inner.axis or outer.flat or inner.flat:
         return False
     return outer.axis in (None, LOST) or outer.step == inner.step * inner.extent
 

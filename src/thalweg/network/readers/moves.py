@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import replace
@@ -67,7 +68,8 @@ class Moves(Positions):
         if step < 1 and whole is not None:
             return self.take(x, axis, indices, name, module)
         if whole is None:
-            return self.gather([x], shape, lost=(axis,), name=name, module=module)
+            taken = self._cut_flat(x, axis, start, stop, name, module) if step == 1 else None
+            return taken or self.gather([x], shape, lost=(axis,), name=name, module=module)
         if x.shape[axis] % step == 0 and stop - start > x.shape[axis] - step:
             stop = start + len(indices) * step  # the whole last stride, so that no position hangs over
         high = (len(indices) - 1) * step + start + 1 - x.shape[axis]
@@ -153,6 +155,44 @@ class Moves(Positions):
         copies = [Piece(x.shape[axis], 0)] * times
         return self._put_together(Kind.GATHER, [x], copies, axis, shape, name, module)
 
+    def _is_flat(self, x: Array, axis: int) -> bool:
+        """Whether all positions of an array stand along one axis, map after map, each flattened as a whole."""
+        if x.is_constant or (len(x.axes[axis]) == 1 and x.axes[axis][0].flat):
+            return True
+        held = [atom.axis for atom in x.axes[axis] if atom.axis is not None]
+        elsewhere = any(ax.has_positions(each) for place, each in enumerate(x.axes) if place != axis)
+        return not elsewhere and LOST not in held and len(held) == len(set(held))
+
+    def _in_a_row(self, parts: Sequence[Array], axis: int, shape: Sequence[int], name: str, module: str) -> Array:
+        """Flat maps and numbers one after the other along an axis."""
+        units = self._evened([each for each in parts if not each.is_constant], module)
+        flat = [replace(each, axes=with_axis(each.axes, axis, ())) for each in units]
+        around = tuple(1 if place == axis else extent for place, extent in enumerate(shape))
+        axes = with_axis(self._common(flat, around), axis, ax.joined(each.axes[axis] for each in parts))
+        numbers = itertools.count()
+        pieces = [Piece(each.shape[axis], None if each.is_constant else next(numbers)) for each in parts]
+        return self._make(
+            Kind.CONCATENATE, units, tuple(shape), axes, name, module,
+            weights=together(parts), flat_pieces=tuple(pieces),
+        )  # fmt: skip
+
+    def _cut_flat(self, x: Array, axis: int, start: int, stop: int, name: str, module: str) -> Array | None:
+        """Some of the maps that stand flattened along an axis; None where one of them would be cut."""
+        kept, begin = [], 0
+        for one in x.axes[axis][0].flat if len(x.axes[axis]) == 1 else ():
+            extent = ax.extent_of(one)
+            first, behind = max(start - begin, 0), min(stop - begin, extent)
+            if first < behind:
+                if behind - first < extent and ax.has_positions(one):
+                    return None
+                kept.append(one if behind - first == extent else ax.features(behind - first))
+            begin += extent
+        if not kept:
+            return None
+        shape = (*x.shape[:axis], stop - start, *x.shape[axis + 1 :])
+        axes = with_axis(x.axes, axis, ax.joined(kept))
+        return self._make(Kind.CROP, [x], shape, axes, name, module, flat_pieces=(Piece(stop - start, 0, start),))
+
     def _put_together(
         self,
         kind: Kind,
@@ -170,6 +210,8 @@ class Moves(Positions):
         # What has a single position is repeated, whatever stands along the axis.
         single = [place is not None and ax.grid(each.axes, self._axes)[place] == 1 for each in units]
         if place is None or any(not one and held != place for one, held in zip(single, places, strict=True)):
+            if pieces is None and len(parts) <= MAX_PIECES and all(self._is_flat(each, axis) for each in parts):
+                return self._in_a_row(parts, axis, shape, name, module)
             return self.gather(parts, shape, lost=(axis,), name=name, module=module)
         if pieces is None:
             steps = iter(enumerate(single))

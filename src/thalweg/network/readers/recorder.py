@@ -31,7 +31,6 @@ from thalweg.network.counts import taps_inside
 from thalweg.network.graph import Kind, Operation, Tensor, Window, Work
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Slide, together
-from thalweg.network.readers.axes import LOST
 from thalweg.network.readers.moves import Moves
 
 
@@ -139,9 +138,12 @@ class Recorder(Moves):
         if kind is Kind.CONVOLUTION:
             axes[channel] = ax.features(channels)
         if places is None:
-            for axis in over:
-                axes[axis] = ax.features(shape[axis])
             work = _literal_work(kind, x, over, window, channel, shape, groups)
+            if self._flat(x) and window == Slide((1,) * len(over)).window(range(len(over)), len(over)):
+                kind = Kind.LINEAR  # in every place of flat maps by itself
+            else:
+                for axis in over:
+                    axes[axis] = ax.features(shape[axis])
             return self._make(
                 kind, [x], tuple(shape), tuple(axes), name, module,
                 weights=used, across=across, work=work, channel=channel,
@@ -256,7 +258,7 @@ class Recorder(Moves):
             sides[0].axes[a] if ax.has_positions(sides[0].axes[a]) or sides[1].is_constant else sides[1].axes[b]
             for a, b in zip(*batch, strict=True)
         ] + [sides[0].axes[axis] for axis in free[0]]
-        taken = {atom.axis for atom in ax.atoms_of(front)} - {None, LOST}
+        taken = {atom.axis for atom in ax.atoms_of(front)} - {None}
         again = [atom for axis in free[1] for atom in sides[1].axes[axis] if atom.axis in taken]
         back = [
             ax.features(y.shape[axis]) if any(atom in again for atom in sides[1].axes[axis]) else sides[1].axes[axis]

@@ -62,7 +62,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from thalweg.errors import InputError
-from thalweg.network.graph import Graph, Kind, Operation, Tensor, Weight, Window, written
+from thalweg.network.graph import FlatMap, Graph, Kind, Operation, Piece, Tensor, Weight, Window, written
 from thalweg.network.readers.spec_grammar import (
     MAX_NUMBER,
     MERGING,
@@ -175,7 +175,7 @@ class _Builder:
         if layer.name in _NORMALISATIONS:
             return self._normalise(layer)
         if layer.name == "flatten":
-            return self._make(layer, Kind.FLATTEN, _tensor(self._id(), (self._current.size,)))
+            return self._flatten(layer)
         if layer.name == "reshape":
             return self._reshape(layer)
         kind = Kind.DROPOUT if layer.name == "dropout" else Kind.ACTIVATION
@@ -294,7 +294,21 @@ class _Builder:
         else:
             rank = max(len(each) for each in shapes)
             shape = tuple(max(extents) for extents in zip(*(each for each in shapes if len(each) == rank), strict=True))
-        return self._make(layer, _MERGES[layer.name], _tensor(self._id(), shape), inputs=inputs)
+        flat = next((each.flat for each in inputs if each.flat), ())
+        if not flat:
+            return self._make(layer, _MERGES[layer.name], _tensor(self._id(), shape), inputs=inputs)
+        pieces: list[Piece] = []
+        if layer.name == "concat":
+            axes = len(flat[0].spatial)
+            flat = tuple(one for each in inputs for one in each.flat or (FlatMap(each.shape, (None,) * axes),))
+            pieces = [Piece(each.size, number) for number, each in enumerate(inputs)]
+        output = replace(_tensor(self._id(), shape), flat=flat)
+        return self._make(layer, _MERGES[layer.name], output, inputs=inputs, flat_pieces=pieces)
+
+    def _flatten(self, layer: Layer) -> Operation:
+        source = self._current
+        output = replace(_tensor(self._id(), (source.size,)), flat=source.as_flat)
+        return self._make(layer, Kind.FLATTEN, output, flat_pieces=[Piece(source.size, 0)] if output.flat else [])
 
     def _reshape(self, layer: Layer) -> Operation:
         if self._current.spatial:
@@ -303,7 +317,10 @@ class _Builder:
         shape = layer.size or (1,)
         if len(shape) > MAX_AXES + 1:
             fail(layer.at, f"{layer.text!r} has {len(shape) - 1} axes of positions; at most {MAX_AXES} are followed.")
-        return self._make(layer, Kind.RESHAPE, _tensor(self._id(), shape))
+        output = _tensor(self._id(), shape)
+        back = self._current.flat == (FlatMap(output.shape, output.spatial),)
+        pieces = [Piece(output.size, 0)] if back else []
+        return self._make(layer, Kind.RESHAPE, output, flat_pieces=pieces)
 
     def _branch(self, label: Token) -> Tensor:
         tensor = self._tensors.get(label.text.lower())
@@ -321,9 +338,13 @@ class _Builder:
         window: Window | None = None,
         groups: int = 1,
         weights: tuple[Weight, ...] = (),
+        flat_pieces: Sequence[Piece] = (),
     ) -> Operation:
+        sources = tuple(inputs) or (self._current,)
         try:
-            return Operation(kind, layer.text, tuple(inputs) or (self._current,), (output,), window, groups, weights)
+            return Operation(
+                kind, layer.text, sources, (output,), window, groups, weights, flat_pieces=tuple(flat_pieces)
+            )
         except InputError as error:
             fail(layer.at, str(error))
 
@@ -334,7 +355,7 @@ class _Builder:
         return self._current.with_extents(self._id(), extents, channels)
 
     def _like_current(self) -> Tensor:
-        return Tensor(self._id(), self._current.shape, self._current.spatial, self._current.channel)
+        return replace(self._current, id=self._id())
 
     # Numbers for every axis.
 

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from thalweg.errors import InputError
-from thalweg.network.graph import Graph, Kind, Operation, Pieces, Tensor, Weight, Window, Work
+from thalweg.network.graph import FlatMap, Graph, Kind, Operation, Piece, Pieces, Tensor, Weight, Window, Work
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Shape
-from thalweg.network.readers.axes import LOST, Axes
+from thalweg.network.readers.axes import LOST, Axes, Axis
 
 MAX_OPERATIONS = 1_000_000
 
@@ -137,6 +137,7 @@ class Writer:
         channel: int | None = None,
         placed: Mapping[int, int] | None = None,
         pieces: Pieces | None = None,
+        flat_pieces: tuple[Piece, ...] = (),
     ) -> Array:
         if len(self._operations) == MAX_OPERATIONS:
             raise InputError(f"The network has more than {MAX_OPERATIONS:,} operations.")
@@ -145,11 +146,11 @@ class Writer:
         tensor = self._tensor(made, channel, placed)
         inputs = tuple(self._tensor(each, channel if len(each.shape) == len(shape) else None, placed) for each in units)
         self._makers[tensor.id] = len(self._operations)
-        self._operations.append(
-            Operation(
-                kind, name or kind.value, inputs, (tensor,), window, groups, weights, module, across, work, pieces, True
-            )
-        )
+        operation = Operation(
+            kind, name or kind.value, inputs, (tensor,), window, groups, weights, module, across, work, pieces,
+            flat_pieces, traced=True,
+        )  # fmt: skip
+        self._operations.append(operation)
         return made
 
     def _tensor(self, x: Array, channel: int | None, placed: Mapping[int, int] | None = None) -> Tensor:
@@ -179,9 +180,21 @@ class Writer:
                     places[atom.axis] = number
         rest = [number for number in range(len(shown)) if number not in places]
         where = shown.index(channel) if channel in shown else rest[0] if len(rest) == 1 else None
+        if flat := self._flat(x):
+            return Tensor(x.id, shape, (), where, flat=flat)
         if any(extent > 1 and place is None for extent, place in zip(extents, places, strict=True)):
             return Tensor(x.id, shape, (), where, extents)
         return Tensor(x.id, shape, tuple(places) if any(place is not None for place in places) else (), where)
+
+    def _flat(self, x: Array) -> tuple[FlatMap, ...]:
+        """The maps that stand flattened along an axis of an array, where it has no other positions."""
+        holding = [atom for atom in ax.atoms_of(x.axes) if atom.axis is not None]
+        return tuple(self._flat_map(each) for each in holding[0].flat) if len(holding) == 1 else ()
+
+    def _flat_map(self, held: Axis) -> FlatMap:
+        places = {atom.axis: number for number, atom in enumerate(held)}
+        shape = tuple(atom.extent for atom in held) or (1,)
+        return FlatMap(shape, tuple(places.get(axis) for axis in range(self._axes)))
 
     def takes_bias(self, x: Array, weights: tuple[Weight, ...]) -> bool:
         """Whether these weights are the bias of the layer that made x, which then has them."""

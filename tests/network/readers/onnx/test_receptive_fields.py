@@ -368,3 +368,22 @@ def test_places_in_a_known_order_are_followed(tmp_path, operator, values, attrib
     path = net.save(tmp_path / "net.onnx", net.node(operator, [made, net.numbers(*values)], "moved", **attributes))
     answer = tw.size(path)
     assert [answer.unit(-1, (unit,)).clipped for unit in range(len(places))] == [((each, each),) for each in places]
+
+
+def test_a_class_token_and_maps_of_two_sizes_in_a_row(tmp_path):
+    net = Writer()
+    fine = net.conv(net.input("x", ["batch", 2, 6, 8]), 2, 3, (2, 2), "fine", strides=[2, 2])
+    coarse = net.node("MaxPool", [fine], kernel_shape=[3, 2], strides=[3, 2])
+    flat = [net.node("Reshape", [each, net.numbers(1, 3, -1)]) for each in (fine, coarse)]
+    row = net.node("Concat", [net.weight((1, 3, 1)), *flat], "row", axis=2)
+    tokens = net.node("Transpose", [row], perm=[0, 2, 1])
+    path = net.save(tmp_path / "net.onnx", net.node("MatMul", [tokens, net.weight((3, 5))], "mixed"))
+    answer = tw.size(path)
+    assert (answer.lost, answer.layers[-1].output) == ((), (1 + 12 + 2, 5))
+    assert (answer.layers[-1].receptive_field, answer.layers[-1].stride) == ((6, 4), (None, None))
+    assert answer.unit("mixed", (0,)).clipped is None
+    for row, column in itertools.product(range(3), range(4)):
+        wanted = ((2 * row, 2 * row + 1), (2 * column, 2 * column + 1))
+        assert answer.unit("mixed", (1 + 4 * row + column,)).clipped == wanted
+    assert answer.unit("mixed", (14,)).clipped == ((0, 5), (4, 7))
+    assert answer.effective("mixed", (14,)).paths == 24
