@@ -14,10 +14,13 @@ There are two such intervals, and the same rules give both:
 * **clipped**: only the positions that exist are followed, padding at every layer on the way left out. This is what the
   unit really depends on: the ends of the non-zero gradient of a network whose weights are all positive.
 
-A unit is a position with all its channels. The axes are independent as long as every unit sees something. Where units
-see nothing (gaps of a transposed convolution, or padding wider than the window after it), a unit that is dead along
-one axis is dead altogether, and the union of two branches with different dead units is no longer a product of
-intervals: we then keep it as several terms, so that the answer stays exact.
+A unit is a position with all its channels. Where maps stand flattened in a row, as patches behind a class token, each
+map has intervals of its own, and a unit is a place in the row.
+
+The axes are independent as long as every unit sees something. Where units see nothing (gaps of a transposed
+convolution, or padding wider than the window after it), a unit that is dead along one axis is dead altogether, and the
+union of two branches with different dead units is no longer a product of intervals: we then keep it as several terms,
+so that the answer stays exact.
 
 After A. Araujo, W. Norris and J. Sim, "Computing receptive fields of convolutional neural networks", Distill 2019,
 whose closed form for aligned chains this extends to phases, misaligned branches and borders.
@@ -116,10 +119,11 @@ class ReceptiveFields:
         if field is None:
             return None
         if isinstance(field, FlatFields):
-            return views_together(
-                [axis_views(part, each.extents) for part, each in zip(field.parts, tensor.flat, strict=True)]
-            )
-        extents = tensor.extents or (1,) * len(self._extents)
+            parts = zip(field.parts, tensor.flat, strict=True)
+            return views_together([self._view(part, each.extents) for part, each in parts])
+        return self._view(field, tensor.extents or (1,) * len(self._extents))
+
+    def _view(self, field: Field[Unclipped], extents: tuple[int, ...]) -> tuple[AxisView, ...]:
         key = (id(field), extents)  # layers that pass a field on share it
         if key not in self._views:
             self._views[key] = axis_views(field, extents)
@@ -153,7 +157,7 @@ class ReceptiveFields:
         return self._clipped[tensor.id]
 
     def _check_positions(self, tensor: Tensor) -> None:
-        positions = self._positions + sum(tensor.extents)
+        positions = self._positions + sum(tensor.extents) + sum(sum(each.extents) for each in tensor.flat)
         if positions > MAX_POSITIONS:
             raise InputError(
                 f"Clipped intervals are worked out position by position, and the maps up to this layer have more than "
@@ -240,10 +244,11 @@ class ReceptiveFields:
         kind, flat = operation.kind, operation.output.flat
         if kind in (*WINDOWED, Kind.GATHER) or self.across(operation) or operation.pieces is not None or not flat:
             return None
-        known = list(zip(operation.inputs, fields, strict=True))
-        if any(tensor.flat != flat if isinstance(field, FlatFields) else math.prod(tensor.extents) > 1
-               for tensor, field in known):  # fmt: skip
-            return None
+        for tensor, field in zip(operation.inputs, fields, strict=True):
+            if tensor.flat != flat if isinstance(field, FlatFields) else math.prod(tensor.extents) > 1:
+                return None
+        if len(fields) == 1 and isinstance(fields[0], FlatFields) and kind is not Kind.SPATIAL_NORMALISATION:
+            return fields[0]
         parts = []
         for number, one in enumerate(flat):
             chosen = [field.parts[number if isinstance(field, FlatFields) else 0] for field in fields]

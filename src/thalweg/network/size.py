@@ -74,8 +74,9 @@ class Size(Result):
 
         Args:
             layer: its name, `name#2` for the second of that name, or its place in `layers`.
-            index: its position along every spatial axis of the layer, counted from 0; for a vector the number of the
-                unit, which may be left out.
+            index: its position along every spatial axis of the layer, counted from 0; where flattened maps stand in a
+                row, as tokens behind a class token, its place there; for a vector the number of the unit, which may be
+                left out.
 
         Raises:
             InputError: there is no such layer, several have that name, or it has no such unit.

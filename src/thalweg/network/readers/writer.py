@@ -24,6 +24,7 @@ class Writer:
         self._ids = 0
         self._constants = 0  # among the inputs, at their end
         self._count: int | None = None  # of spatial axes; None before there are any
+        self._flat_maps: dict[tuple[Axis, ...], tuple[FlatMap, ...]] = {}
 
     def graph(self, notes: Sequence[str] = ()) -> Graph:
         """What was written down so far, with notes on what the reader had to decide.
@@ -189,7 +190,12 @@ class Writer:
     def _flat(self, x: Array) -> tuple[FlatMap, ...]:
         """The maps that stand flattened along an axis of an array, where it has no other positions."""
         holding = [atom for atom in ax.atoms_of(x.axes) if atom.axis is not None]
-        return tuple(self._flat_map(each) for each in holding[0].flat) if len(holding) == 1 else ()
+        if len(holding) != 1 or not holding[0].flat:
+            return ()
+        flat = holding[0].flat
+        if flat not in self._flat_maps:
+            self._flat_maps[flat] = tuple(self._flat_map(each) for each in flat)
+        return self._flat_maps[flat]
 
     def _flat_map(self, held: Axis) -> FlatMap:
         places = {atom.axis: number for number, atom in enumerate(held)}
