@@ -46,7 +46,7 @@ class Call:
         """Where the unit is in the result of a call of the layer; None where it is another call's.
 
         Args:
-            shape: of the result, the batch included; None for what is no array.
+            shape: of the result, the batch included unless there is none; None for what is no array.
             number: which call it is, from 0.
 
         Raises:
@@ -54,6 +54,8 @@ class Call:
         """
         if number != self.number:
             return None
+        if shape == self.shape:  # of examples one after the other, of which there is one
+            return self.unit
         wanted = (1, *self.shape)
         if shape != wanted:
             told = "no single array" if shape is None else f"an array of {written(shape)}"

@@ -21,7 +21,7 @@ import logging
 import sys
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -50,11 +50,12 @@ class Rehearsal:
     Args:
         module: it; its weights may be on any device, `meta` too.
         inputs: makes its inputs.
-        names: of the inputs, where they are not given by their place.
+        run: runs it, or a copy of it, on its inputs; where there is none, they are its arguments in their order.
     """
 
-    def __init__(self, module: Any, inputs: Inputs, names: Sequence[str] = ()) -> None:
-        self._module, self._inputs, self._names = module, inputs, names
+    def __init__(self, module: Any, inputs: Inputs, run: Callable[[Any, Any], Any] | None = None) -> None:
+        self._module, self._inputs = module, inputs
+        self._run = run or (lambda module, inputs: module(*inputs))
 
     def train(self, setup: Setup) -> TrainingStep:
         """The memory of one training step.
@@ -82,7 +83,7 @@ class Rehearsal:
             before = ledger.now
             kept = _Saved(module)
             with kept.watched(), _autocast(setup):
-                loss = _mean(self._outputs(module, inputs))
+                loss = _mean(self._run(module, inputs))
             made = ledger.now - before - loss.untyped_storage().nbytes()
             saved = made + ledger.held(inputs) if setup.checkpointing else kept.bytes
             kept.forget()
@@ -113,14 +114,9 @@ class Rehearsal:
             inputs = self._made_inputs(setup)
             weights = ledger.hold_all(_arrays(module))
             ledger.begin(INFERENCE, inputs)
-            self._outputs(module, inputs)
+            self._run(module, inputs)
         moments = tuple(Moment(phase, 0, now - weights) for phase, _, now in ledger.moments)
         return TrainingStep(weights, 0, 0, 0, moments)
-
-    def _outputs(self, module: Any, inputs: tuple[Any, ...]) -> Any:
-        if self._names:
-            return module(**dict(zip(self._names, inputs, strict=True)))
-        return module(*inputs)
 
     @contextlib.contextmanager
     def _stage(self, setup: Setup) -> Iterator[tuple[Any, Any]]:
@@ -219,7 +215,7 @@ def rehearsal_of(model: object, graph: Graph) -> Rehearsal | None:
             made.append(torch.zeros(shape, dtype=torch.int64 if each.id in looked_up else torch.float32))
         return tuple(made)
 
-    return Rehearsal(module, inputs, given_input(module, tuple(each.shape for each in graph.given)).names)
+    return Rehearsal(module, inputs, given_input(module, tuple(each.shape for each in graph.given)).run)
 
 
 def _before(two: TrainingStep, three: TrainingStep) -> TrainingStep:

@@ -8,7 +8,7 @@ as they are. Inputs go through one at a time: none can influence the derivatives
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
@@ -47,7 +47,7 @@ def gradients(
     if any(torch.nn.parameter.is_lazy(each) or each.is_meta for each in arrays):
         raise InputError("The module holds no weights; build it with weights, and not on the meta device.")
     like = next((each for each in arrays if each.is_floating_point()), torch.empty(0))
-    names = given_input(original, tuple(each.shape for each in graph.given)).names
+    run = given_input(original, tuple(each.shape for each in graph.given)).run
     looked_up = graph.looked_up
     batches = None if given is None else batches_of(given, graph.given, _read)
     with torch.inference_mode(False):
@@ -66,12 +66,12 @@ def gradients(
             with torch.inference_mode(False):
                 inputs.append(values.to(like.device, kind, copy=True))
         with torch.inference_mode(False), torch.enable_grad(), _own_random_numbers(like.device, seed + number):
-            found = _derivatives(module, names, inputs, call)
+            found = _derivatives(module, run, inputs, call)
         yield found
 
 
 def _derivatives(
-    module: torch.nn.Module, names: Sequence[str], inputs: list[torch.Tensor], call: Call
+    module: torch.nn.Module, run: Callable[..., Any], inputs: list[torch.Tensor], call: Call
 ) -> NDArray[np.float64]:
     import numpy as np
 
@@ -81,7 +81,7 @@ def _derivatives(
         # Networks may write into what they are given, as an activation in place does: not into a leaf.
         first = inputs[0].clone()
         try:
-            _ = module(**dict(zip(names, (first, *inputs[1:]), strict=True))) if names else module(first, *inputs[1:])
+            run(module, (first, *inputs[1:]))
         except InputError:
             raise
         except Exception as error:

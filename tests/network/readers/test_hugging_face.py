@@ -42,6 +42,10 @@ def test_llama_7b_from_its_configuration(tmp_path):
     assert tw.size(transformers.LlamaConfig(**(small | {"num_key_value_heads": 2})), (8,)).totals.macs == written.macs
 
 
+WHISPER = {
+    "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2,
+    "encoder_ffn_dim": 16, "decoder_ffn_dim": 16, "vocab_size": 50, "pad_token_id": 1,
+}  # fmt: skip
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48}
 
 
@@ -181,10 +185,18 @@ def test_more_tokens_than_positions_keep_their_numbers_are_cut_off():
 
 
 def test_inputs_that_no_configuration_tells_are_named():
-    settings = transformers.Wav2Vec2BertConfig(**TOWER)
-    with pytest.raises(InputError, match=r"What Wav2Vec2BertModel takes \(input_features\) is not told"):
+    settings = transformers.PerceiverConfig(d_latents=32, d_model=16, num_self_attends_per_block=1)
+    with pytest.raises(InputError, match=r"What PerceiverModel takes \(inputs\) is not told"):
         tw.size(settings)
-    assert tw.size(settings, (20, 160)).complete
+    assert tw.size(settings, (20, 16)).complete
+
+
+def test_spectrograms_come_frame_by_frame_unless_the_number_of_frames_is_told():
+    told = tw.size(transformers.WhisperConfig(num_mel_bins=8, max_source_positions=20, **WHISPER))
+    assert told.input == (8, 40)
+    guessed = tw.size(transformers.Wav2Vec2BertConfig(**TOWER))
+    assert guessed.input == (1000, 160)
+    assert "The recording of 1,000 frames is a guess; give another number to change it." in guessed.notes
 
 
 @pytest.mark.parametrize(
@@ -225,3 +237,77 @@ def test_an_encoder_with_a_decoder_is_built_whole():
     assert "one token" in " ".join(answer.notes) or "1 of them" in " ".join(answer.notes)
     expected = sum(each.numel() for each in transformers.WhisperModel(settings).parameters())
     assert answer.totals.parameters == expected
+
+
+SEEING = {
+    "qwen2_vl": lambda: transformers.Qwen2VLConfig().vision_config.__class__(
+        depth=2, embed_dim=32, hidden_size=48, num_heads=2, mlp_ratio=2, patch_size=4
+    ),
+    "qwen2_5_vl": lambda: transformers.Qwen2_5_VLConfig().vision_config.__class__(
+        depth=2, hidden_size=32, out_hidden_size=48, num_heads=2, intermediate_size=40, patch_size=4, window_size=16,
+        fullatt_block_indexes=[1],
+    ),
+    "qwen3_vl": lambda: transformers.Qwen3VLConfig().vision_config.__class__(
+        depth=2, hidden_size=32, out_hidden_size=48, num_heads=2, intermediate_size=40, patch_size=4,
+        num_position_embeddings=64, deepstack_visual_indexes=[0],
+    ),
+    "glm4v": lambda: transformers.Glm4vConfig().vision_config.__class__(
+        depth=2, hidden_size=32, out_hidden_size=32, num_heads=2, intermediate_size=40, patch_size=4, image_size=24,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", SEEING)
+def test_the_part_that_sees_among_words_gets_patches_in_a_row(kind):
+    config, patches = SEEING[kind](), 6 * 8
+    answer = tw.size(config, (patches, 3 * 2 * 4 * 4))
+    assert answer.complete
+    assert answer.lost == ()
+    torch.manual_seed(0)
+    module = type(build(config))(config).eval()
+    assert answer.totals.parameters == sum(each.numel() for each in module.parameters())
+    module.set_attn_implementation("eager")  # as above
+    with FlopCounterMode(display=False) as counter:
+        module(torch.randn(patches, 96), grid_thw=torch.tensor([[1, 6, 8]]))
+    assert 2 * answer.totals.macs == counter.get_total_flops()
+    assert tw.size(module).totals.macs == tw.size(config).totals.macs, "of an image of a size that is found"
+    with pytest.raises(InputError, match=r"takes blocks of 2 x 2 of them; give a multiple of 4\."):
+        tw.size(config, (patches + 2, 96))
+
+
+def test_windows_of_patches_are_followed_and_measured():
+    config = SEEING["qwen2_5_vl"]()
+    config.fullatt_block_indexes = []
+    config.depth = 1
+    torch.manual_seed(0)
+    module = type(build(config))(config).double().eval()
+    answer = tw.size(module, (96, 96))
+    assert [layer.receptive_field for layer in answer.layers[:2]] == [(1,), (1,)]
+    x = torch.randn(96, 96, dtype=torch.float64, requires_grad=True)
+    merged = module(x, grid_thw=torch.tensor([[1, 8, 12]])).pooler_output
+    for unit in (0, 5, 13, 23):  # in the order of the windows until they are put back
+        (gradient,) = torch.autograd.grad(merged[unit].sum(), x, retain_graph=True)
+        (seen,) = gradient.abs().sum(1).nonzero(as_tuple=True)
+        ends = ((int(seen[0]), int(seen[-1])),)
+        last = max(place for place, layer in enumerate(answer.layers) if layer.kind == "gather")
+        assert answer.unit(last, (unit,)).clipped == ends
+    assert answer.measured("merger.mlp.2", (0,), samples=1).seen == 16
+
+
+def test_choices_by_known_numbers_are_made():
+    class Chosen(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = torch.nn.Conv1d(1, 1, 1)
+
+        def forward(self, x):
+            places = torch.arange(x.shape[2])
+            even = places[places % 2 == 0]
+            return self.conv(x)[:, :, even], self.conv(x)[:, :, places > 2]
+
+    answer = tw.size(Chosen(), (1, 7))
+    even, last = (each for each in answer.layers if each.kind in ("gather", "crop"))
+    assert (even.output, last.output) == ((1, 4), (1, 4))
+    place = answer.layers.index(last)
+    assert [answer.unit(place, (unit,)).clipped for unit in range(4)] == [((each, each),) for each in (3, 4, 5, 6)]
+    assert answer.notes == ()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from thalweg.network.readers.lazy_torch import torch
 
 Shape = tuple[int, ...]
+Rows = tuple[int, ...] | tuple[tuple[int, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,10 @@ class Example:
         mask: the name under which the module takes a mask of the tokens that count, where it has one.
         masked: the place of the input that the mask is for.
         notes: what had to be decided, in sentences.
+        numbers: further inputs whose numbers are known, such as how many rows and columns of patches an image has: the
+            name of each, and what one example adds to it.
+        in_a_row: whether the module takes examples one after the other along the first axis of its inputs, instead of
+            a batch of them.
     """
 
     shapes: tuple[Shape, ...]
@@ -29,6 +35,17 @@ class Example:
     mask: str = ""
     masked: int = 0
     notes: tuple[str, ...] = ()
+    numbers: tuple[tuple[str, Rows], ...] = ()
+    in_a_row: bool = False
+
+    def run(self, module: torch.nn.Module, tensors: Sequence[torch.Tensor], **others: torch.Tensor) -> Any:
+        """What the module makes of these inputs, which have a batch in front, and of others by name."""
+        for name, rows in self.numbers:
+            others[name] = torch.tensor(rows * len(tensors[0]))
+        given = [each.flatten(0, 1) if self.in_a_row else each for each in tensors]
+        if self.names:
+            return module(**dict(zip(self.names, given, strict=True)), **others)
+        return module(*given, **others)
 
     def each(self, dtype: torch.dtype) -> Iterator[tuple[Shape, torch.dtype]]:
         """Every shape and the kind of its elements."""

@@ -3,19 +3,20 @@
 A model of text gets as many tokens as it can take, one of images an image of its size, one of sound a recording of its
 length. Where a configuration leaves an extent open, it is guessed, and a note says so. A model that compares texts with
 images (CLIP, SigLIP) gets both. One that reads images among the words of a text gets the text alone: how many words an
-image becomes depends on the image.
+image becomes depends on the image. Its part that sees gets the patches of one image in a row, and how many rows and
+columns of them there are.
 """
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from thalweg.errors import InputError
 from thalweg.network.graph import written
-from thalweg.network.readers.example import Example, Shape
-from thalweg.network.readers.torch_copy import MOST_VALUES
+from thalweg.network.readers.example import Example, Rows, Shape
 
 TEXT, IMAGE, VIDEO, DECODER = "input_ids", "pixel_values", "pixel_values_videos", "decoder_input_ids"
 
@@ -25,14 +26,23 @@ _TOKENS = (
 )  # fmt: skip
 """What configurations call the most tokens that a model takes."""
 
-_MOST_TOKENS = MOST_VALUES
+_MOST_TOKENS = 1 << 16
 """Position ids of more tokens would be numbers that a run does not know."""
 _GUESSED_TOKENS = 512
 _GUESSED_SIDE = 224
 _GUESSED_RATE = 16_000
+_GUESSED_FRAMES = 1_000
+
+_BINS = ("input_feat_per_channel", "num_mel_bins", "feature_projection_input_dim")
+"""What configurations call how many numbers each frame of a spectrogram has."""
 
 _IMAGE_TOKENS = ("image_token_id", "image_token_index", "audio_token_id", "audio_token_index")
 """What a configuration has where images or sounds stand among the words of a text."""
+
+_GRIDS = ("grid_thw", "image_grid_thw")
+"""What parts that see call the numbers of frames, and of rows and columns of patches in them, of every image."""
+_PATCHES = ("hidden_states", IMAGE)
+"""What they call the patches."""
 
 _TOWERS = ("text_config", "vision_config")
 """The parts of a model with two towers, one for texts and one for images."""
@@ -44,6 +54,8 @@ def found(module: Any) -> Example:
     Raises:
         InputError: its configuration does not tell them.
     """
+    if _grid(module):
+        return _of_patches(module)
     names = _wanted(module)
     notes: list[str] = []
     shapes = [_shape(name, module, notes) for name in names]
@@ -63,6 +75,8 @@ def found(module: Any) -> Example:
 
 def named(module: Any, shapes: tuple[Shape, ...], notes: tuple[str, ...] = ()) -> Example:
     """Inputs by name; an encoder's decoder gets as many tokens as the encoder unless its extents are given too."""
+    if _grid(module) and len(shapes) == 1:
+        return _patches(module, shapes[0], notes)
     takes = _takes(module)
     mask = "attention_mask" if "attention_mask" in takes else ""
     wanted = _wanted(module)
@@ -111,6 +125,61 @@ def _places_images(module: Any) -> bool:
     return any(isinstance(getattr(module.config, name, None), int) for name in _IMAGE_TOKENS)
 
 
+def _grid(module: Any) -> str | None:
+    """The name of the grid of patches that a part which sees takes beside them."""
+    takes = _takes(module)
+    return next((name for name in _GRIDS if name in takes), None) if TEXT not in takes else None
+
+
+def _of_patches(module: Any) -> Example:
+    """The patches of one image of the size in the configuration."""
+    config, notes = module.config, []
+    patch, block = config.patch_size, _block(config)
+    side = _first(config, "image_size")
+    if not isinstance(side, int):
+        side = _GUESSED_SIDE
+        notes.append(f"An image of {side} x {side} pixels is a guess; give another number of patches to change it.")
+    number = max(1, side // (patch * block)) * block
+    return _patches(module, (number**2, _values_of_a_patch(module)), tuple(notes))
+
+
+def _patches(module: Any, shape: Shape, notes: tuple[str, ...]) -> Example:
+    """So many patches in a row, as those of an image that is as square as they allow."""
+    grid, block = _grid(module), _block(module.config)
+    blocks, left = divmod(shape[0], block**2)
+    if left or not blocks:
+        raise InputError(
+            f"{shape[0]} patches make no image for {type(module).__name__}, which takes blocks of {block} x {block} of "
+            f"them; give a multiple of {block**2}."
+        )
+    rows = next(number for number in range(math.isqrt(blocks), 0, -1) if blocks % number == 0)
+    numbers: list[tuple[str, Rows]] = [(str(grid), ((1, rows * block, blocks // rows * block),))]
+    takes = _takes(module)
+    if "merge_sizes" in takes:
+        numbers.append(("merge_sizes", (block,)))
+    names = tuple(name for name in _PATCHES if name in takes)[:1]
+    return Example((shape,), names=names, notes=notes, numbers=tuple(numbers), in_a_row=True)
+
+
+def _block(config: Any) -> int:
+    """How many patches along each side become one behind the part that sees."""
+    found = _first(config, "spatial_merge_size", "merge_size")
+    return found if isinstance(found, int) else 1
+
+
+def _values_of_a_patch(module: Any) -> int:
+    """How many numbers the first layer takes of each patch."""
+    import torch
+
+    sides = (module.config.patch_size,) * 2
+    layers = list(module.modules())
+    windows = (each for each in layers if isinstance(each, torch.nn.Conv2d | torch.nn.Conv3d))
+    window = next((each for each in windows if each.kernel_size[-2:] == sides), None)
+    if window is not None:
+        return int(window.in_channels * math.prod(window.kernel_size))
+    return next(int(each.in_features) for each in layers if isinstance(each, torch.nn.Linear))
+
+
 def _shape(name: str, module: Any, notes: list[str]) -> Shape | None:
     find = _SHAPES.get(name)
     return None if find is None else find(module, notes)
@@ -133,7 +202,16 @@ def _first(config: Any, *names: str) -> Any:
 
 
 def _tokens(module: Any, notes: list[str]) -> Shape:
-    longest = _first(module.config, *_TOKENS)
+    return _tokens_of(module, module.config, notes)
+
+
+def _questions(module: Any, notes: list[str]) -> Shape:
+    """The words that choose what is looked for in an image."""
+    return _tokens_of(module, getattr(module.config, "qformer_config", module.config), notes)
+
+
+def _tokens_of(module: Any, config: Any, notes: list[str]) -> Shape:
+    longest = _first(config, *_TOKENS)
     if not isinstance(longest, int) or longest < 1:
         notes.append(f"The length of {_GUESSED_TOKENS} tokens is a guess; give another to change it.")
         return (_GUESSED_TOKENS,)
@@ -183,7 +261,11 @@ def _spectrogram(module: Any, notes: list[str]) -> Shape | None:
     config = module.config
     if hasattr(config, "num_mel_bins") and hasattr(config, "max_source_positions"):
         return (config.num_mel_bins, 2 * config.max_source_positions)
-    return None
+    bins = _first(config, *_BINS)
+    if not isinstance(bins, int):
+        return None
+    notes.append(f"The recording of {_GUESSED_FRAMES:,} frames is a guess; give another number to change it.")
+    return (_GUESSED_FRAMES, bins)
 
 
 def _series(module: Any, notes: list[str]) -> Shape | None:
@@ -196,7 +278,7 @@ def _series(module: Any, notes: list[str]) -> Shape | None:
 _SHAPES: dict[str, Callable[[Any, list[str]], Shape | None]] = {
     TEXT: _tokens,
     DECODER: _tokens,
-    "qformer_input_ids": _tokens,
+    "qformer_input_ids": _questions,
     "bbox": _boxes,
     IMAGE: _image,
     VIDEO: _image,

@@ -142,7 +142,19 @@ class Moves(Positions):
         if x.is_constant or not ax.has_positions(x.axes[axis]):
             return replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.features(len(places))))
         x = self._unfolded(x, axis, module)
+        block = self._block(x, axis)
+        if block > 1:
+            whole = self.reshape(x, (*x.shape[:axis], x.shape[axis] * block, *x.shape[axis + 2 :]), name, module)
+            each = [place * block + inner for place in places for inner in range(block)]
+            return self.reshape(self.take(whole, axis, each, name, module), shape, name, module)
         return self._put_together(Kind.GATHER, [x], _runs(places), axis, shape, name, module)
+
+    def _block(self, x: Array, axis: int) -> int:
+        """Of how many neighbours along the next axis each index of an axis is a block; 1 where it is none."""
+        outer, inner = x.axes[axis], x.axes[axis + 1] if axis + 1 < len(x.axes) else ()
+        if len(outer) != 1 or len(inner) != 1 or outer[0].axis in (None, LOST) or inner[0].axis != outer[0].axis:
+            return 1
+        return inner[0].extent if outer[0].step == inner[0].extent and inner[0].step == 1 else 1
 
     def repeat(self, x: Array, axis: int, times: int, name: str = "repeat", module: str = "") -> Array:
         """Copies of the array one after the other along an axis."""

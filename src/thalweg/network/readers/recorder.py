@@ -139,8 +139,13 @@ class Recorder(Moves):
             axes[channel] = ax.features(channels)
         if places is None:
             work = _literal_work(kind, x, over, window, channel, shape, groups)
-            if self._flat(x) and window == Slide((1,) * len(over)).window(range(len(over)), len(over)):
-                kind = Kind.LINEAR  # in every place of flat maps by itself
+            if kind is Kind.CONVOLUTION and self._is_linear(x, over, window):
+                kind = Kind.LINEAR
+                if all(shape[axis] == 1 for axis in over):
+                    x, more = self._mixed(x, ax.atoms_of(x.axes[axis] for axis in over))
+                    across = tuple(sorted({*across, *more}))
+                    axes = [() if axis in over else held for axis, held in enumerate(x.axes)]
+                    axes[channel] = ax.features(channels)
             else:
                 for axis in over:
                     axes[axis] = ax.features(shape[axis])
@@ -155,6 +160,19 @@ class Recorder(Moves):
             weights=used, window=slide.window(places, self._axes), groups=groups, channel=channel,
             placed=dict(zip(places, over, strict=True)),
         )  # fmt: skip
+
+    def _is_linear(self, x: Array, over: Sequence[int], window: Window) -> bool:
+        """Whether a convolution over axes that are no whole spatial axes is a linear layer at every position.
+
+        It is where it has one tap, takes all there is along its axes at once, or where these hold no positions.
+        """
+        if max(ax.grid(x.axes, self._axes), default=1) == 1 and not self._flat(x):
+            return False
+        extents = tuple(x.shape[axis] for axis in over)
+        plain = not window.transposed and not any((*window.low, *window.high))
+        one = plain and window.volume == 1 and window.output_extents(extents) == extents
+        everything = plain and window.kernel == extents
+        return one or everything or not any(ax.has_positions(x.axes[axis]) for axis in over)
 
     def pool_to(
         self, kind: Kind, x: Array, over: Sequence[int], extents: Sequence[int], name: str = "", module: str = ""
@@ -217,6 +235,7 @@ class Recorder(Moves):
         batch: tuple[Sequence[int], Sequence[int]] = ((), ()),
         *,
         bias: Array | None = None,
+        macs: int | None = None,
         name: str = "",
         module: str = "",
     ) -> Array:
@@ -231,6 +250,7 @@ class Recorder(Moves):
             contracted: the axes of x and of y that are summed over, in pairs.
             batch: the axes of x and of y that go together, in pairs.
             bias: added to a linear layer.
+            macs: its multiply-accumulates, where they are fewer because one factor is known to hold zeros.
             name: what people call it.
             module: the path of the module that does it.
         """
@@ -247,7 +267,7 @@ class Recorder(Moves):
         if x.is_constant and y.is_constant:
             return self.constant(shape, used)
         depth = math.prod(x.shape[axis] for axis in contracted[0])
-        macs = math.prod(shape) * depth
+        macs = math.prod(shape) * depth if macs is None else macs
         sides: list[Array] = []
         across: set[int] = set()
         for side, each in enumerate((x, y)):
@@ -259,11 +279,9 @@ class Recorder(Moves):
             for a, b in zip(*batch, strict=True)
         ] + [sides[0].axes[axis] for axis in free[0]]
         taken = {atom.axis for atom in ax.atoms_of(front)} - {None}
-        again = [atom for axis in free[1] for atom in sides[1].axes[axis] if atom.axis in taken]
-        back = [
-            ax.features(y.shape[axis]) if any(atom in again for atom in sides[1].axes[axis]) else sides[1].axes[axis]
-            for axis in free[1]
-        ]
+        twice = [axis for axis in free[1] if any(atom.axis in taken for atom in sides[1].axes[axis])]
+        again = [atom for atom in ax.atoms_of(sides[1].axes[axis] for axis in twice) if atom.axis is not None]
+        back = [ax.features(y.shape[axis]) if axis in twice else sides[1].axes[axis] for axis in free[1]]
         # Positions of both factors: those of y become channels, each of which sees its own place.
         sides[1], everywhere = self._mixed(sides[1], again)
         across.update(everywhere)

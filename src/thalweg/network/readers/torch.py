@@ -52,7 +52,7 @@ def read(model: Any, shape: Sequence[Any] | None = None) -> Graph:
     module = unwrapped(model)
     example = found_input(module) if shape is None else given_input(module, several(shape))
     bare = copied(module)
-    entries = tuple(_entry(each, dtype) for each, dtype in example.each(_dtype(bare)))
+    entries = tuple(_entry(each, dtype, example.in_a_row) for each, dtype in example.each(_dtype(bare)))
     try:
         return _of_module(bare, entries, example, whole=bool(example.mask))
     except DependsOnDataError:
@@ -81,13 +81,12 @@ def _of_module(
         hooks = [hook for path, each in module.named_modules() for hook in run.watch(each, path)]
         try:
             others = {example.mask: torch.ones(tensors[example.masked].shape, dtype=torch.int64)} if masked else {}
-            if example.names:
-                module(**dict(zip(example.names, tensors, strict=True)), **others)
-            else:
-                module(*tensors, **others)
+            example.run(module, tensors, **others)
         except (ThalwegError, OtherEntryError):
             raise
         except Exception as error:
+            if "device='meta'" in str(error):  # a tensor without data was written out
+                raise DependsOnDataError(run.about_data("str")) from error
             raise _failed(run, module, tensors, error) from error
         finally:
             for hook in hooks:
@@ -126,7 +125,9 @@ def _dtype(bare: Copied) -> torch.dtype:
     return next((each.dtype for each in bare.names.values() if each.is_floating_point()), torch.float32)
 
 
-def _entry(shape: Shape, dtype: torch.dtype) -> Entry:
+def _entry(shape: Shape, dtype: torch.dtype, in_a_row: bool) -> Entry:
     if min(shape, default=1) < 1:
         raise InputError(f"The input {written(shape)} is empty; every extent must be at least 1.")
+    if in_a_row:
+        return Entry((1, *shape), dtype, positions=(1,), channel=2)
     return Entry((1, *shape), dtype)

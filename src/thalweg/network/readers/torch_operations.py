@@ -148,7 +148,17 @@ def _product(call: Call, x: Array, y: Array) -> Answer:
     return _times(call, x, y)
 
 
-def _times(call: Call, x: Array, y: Array, bias: Array | None = None) -> Array:
+@rule("linalg_solve_triangular")
+def _substitution(
+    call: Call, x: Array, y: Array, *, upper: bool, left: bool = True, unitriangular: bool = False
+) -> Answer:
+    """Forward or backward: each row takes those before it, and a division unless the diagonal is 1."""
+    rows, size = x.shape[-1], math.prod(call.shape)
+    macs = size // rows * (rows * (rows - 1) // 2) + (0 if unitriangular else size)
+    return _times(call, x, y, macs=macs) if left else _times(call, y, x, macs=macs)
+
+
+def _times(call: Call, x: Array, y: Array, bias: Array | None = None, macs: int | None = None) -> Array:
     """`x @ y`, as NumPy and PyTorch define it for any number of axes."""
     weight = next((each for each in (y, x) if each.is_constant and each.weights), bias)
     named = call.named(weight)
@@ -157,14 +167,14 @@ def _times(call: Call, x: Array, y: Array, bias: Array | None = None) -> Array:
     if min(rows, columns) < 2 or columns == 2:
         if columns > 2:  # a vector from the left: its place among the results is the last but one, which is gone
             contracted = ((0,), (columns - 2,))
-        return call.recorder.product(x, y, contracted, bias=bias, **named)
+        return call.recorder.product(x, y, contracted, bias=bias, macs=macs, **named)
     if rows < columns:
         x = call.recorder.reshape(x, (1,) * (columns - rows) + x.shape, **named)
     elif columns < rows:
         y = call.recorder.reshape(y, (1,) * (rows - columns) + y.shape, **named)
     together = tuple(range(len(x.shape) - 2))
     contracted = ((len(x.shape) - 1,), (len(x.shape) - 2,))
-    return call.recorder.product(x, y, contracted, (together, together), bias=bias, **named)
+    return call.recorder.product(x, y, contracted, (together, together), bias=bias, macs=macs, **named)
 
 
 @rule("bilinear")

@@ -24,12 +24,21 @@ from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.recorder import Recorder
 from thalweg.network.readers.torch_copy import MOST_VALUES, Copied
+from thalweg.network.readers.torch_modes import run_mode
+from thalweg.network.readers.torch_numbers import (
+    FEW,
+    MARK,
+    Traced,
+    is_real,
+    masks_as_places,
+    places_of,
+    without_numbers,
+    worked_out,
+)
 from thalweg.network.readers.torch_operations import ELEMENTWISE, RULES, Call, elementwise
 from thalweg.network.readers.torch_quick import QUICK
 
 Shape = tuple[int, ...]
-
-_MARK = "_thalweg"
 
 
 @dataclass(frozen=True)
@@ -64,21 +73,6 @@ class DependsOnDataError(InputError):
 
 
 @dataclass(slots=True)
-class _Traced:
-    """What a tensor of the run is.
-
-    Args:
-        array: what the recorder knows of it.
-        value: its numbers, where they are known.
-        base: the mark of the tensor that it is a view of.
-    """
-
-    array: Array
-    value: torch.Tensor | None = None
-    base: weakref.ref[torch.Tensor] | None = None
-
-
-@dataclass(slots=True)
 class _Place:
     """A module that is running."""
 
@@ -98,7 +92,7 @@ class Run:
 
     def __init__(self, recorder: Recorder, settled: bool) -> None:
         self.recorder = recorder
-        self.mode = _mode_class()(self)
+        self.mode = run_mode(self)
         self.places: list[_Place] = []
         self._settled = settled
         self._inputs: list[int | None] = []
@@ -123,7 +117,7 @@ class Run:
             self._axes = positions
         array = self.recorder.input(entry.shape, positions, channel)
         self._inputs.append(array.id)
-        setattr(tensor, _MARK, _Traced(array))
+        setattr(tensor, MARK, Traced(array))
         return tensor
 
     def know(self, names: Mapping[str, torch.Tensor], aliases: Mapping[str, list[str]]) -> None:
@@ -131,18 +125,18 @@ class Run:
         self._aliases = dict(aliases)
         self._names = {id(tensor): name for name, tensor in names.items()}
         for tensor in names.values():
-            tensor.__dict__.pop(_MARK, None)  # of an earlier run
+            tensor.__dict__.pop(MARK, None)  # of an earlier run
 
-    def _mark(self, tensor: torch.Tensor) -> _Traced | None:
+    def _mark(self, tensor: torch.Tensor) -> Traced | None:
         """What a tensor is, where it is more than a constant without a value."""
-        mark: _Traced | None = getattr(tensor, _MARK, None)
+        mark: Traced | None = getattr(tensor, MARK, None)
         name = self._names.get(id(tensor)) if mark is None else None
         if name is not None and not torch.nn.parameter.is_lazy(tensor):
-            mark = _Traced(self.recorder.weight(name, tuple(tensor.shape), bool(tensor.requires_grad)))
-            setattr(tensor, _MARK, mark)
+            mark = Traced(self.recorder.weight(name, tuple(tensor.shape), bool(tensor.requires_grad)))
+            setattr(tensor, MARK, mark)
         if mark is None and name is None and not tensor.is_meta:
-            mark = _Traced(self.recorder.constant(tuple(tensor.shape)), tensor)
-            setattr(tensor, _MARK, mark)
+            mark = Traced(self.recorder.constant(tuple(tensor.shape)), tensor)
+            setattr(tensor, MARK, mark)
         return mark
 
     # One operation.
@@ -158,7 +152,7 @@ class Run:
         base = operation.rstrip("_") if operation.endswith("_") and not operation.endswith("__") else operation
         base = base.strip("_") if base.startswith("__") else base
         if base in _VALUES:
-            raise DependsOnDataError(self._about_data(base))
+            raise DependsOnDataError(self.about_data(base))
         if base in _BLANK:  # shapes and kinds of their argument, but numbers that do not depend on it
             return func(*args, **_on_meta(kwargs))
         translate = RULES.get(base)
@@ -182,7 +176,7 @@ class Run:
         shapes = tuple([tuple(each.shape) for each in outputs])
         place = self.places[-1] if self.places else _Place("", False, False)
         name, module = self._row(place, operation)
-        places = functools.partial(_places, [mark for _, mark in marks if mark is not None])
+        places = functools.partial(places_of, [mark for _, mark in marks if mark is not None])
         call = Call(self.recorder, operation, shapes, name, module, self._layer, places)
         before = self.recorder.mark()
         answer = None
@@ -216,23 +210,23 @@ class Run:
                     continue
                 mark = given[id(tensor)]
                 if mark is None:
-                    setattr(tensor, _MARK, _Traced(array))
+                    setattr(tensor, MARK, Traced(array))
                 else:
                     mark.array, mark.value = array, None
                     self._into_base(tensor, mark)
             else:
                 base = weakref.ref(source) if view and source is not None else None
-                setattr(tensor, _MARK, _Traced(array, None, base))
+                setattr(tensor, MARK, Traced(array, None, base))
 
-    def _into_base(self, tensor: torch.Tensor, mark: _Traced) -> None:
+    def _into_base(self, tensor: torch.Tensor, mark: Traced) -> None:
         """What was written into a view is in what it is a view of."""
         base = mark.base() if mark.base is not None else None
         if base is None:
             return
-        of = getattr(base, _MARK, None)
+        of = getattr(base, MARK, None)
         if of is None:
-            of = _Traced(self.recorder.constant(tuple(base.shape)))
-            setattr(base, _MARK, of)
+            of = Traced(self.recorder.constant(tuple(base.shape)))
+            setattr(base, MARK, of)
         place = self.places[-1] if self.places else _Place("", False, False)
         name, module = self._row(place, "copy")
         shape = tuple(base.shape)
@@ -261,17 +255,14 @@ class Run:
             mark = marks[0][1]
             if mark is not None and mark.value is not None:
                 return mark.value
-        if not marks and operation in _FEW and _is_small(args):  # quicker to make than to ask how it would be
-            value = func(*args, **{**kwargs, "device": None})
-            made = torch.empty(value.shape, dtype=value.dtype, device="meta")
-            setattr(made, _MARK, _Traced(self.recorder.constant(tuple(value.shape)), value))
-            return made
+        if not marks and operation in FEW and _is_small(args):  # quicker to make than to ask how it would be
+            return self.without_data(worked_out(func, args, {**kwargs, "device": None}))
         result = self._made(func, operation, args, kwargs)
         outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
         weights = {each.identity: each for _, mark in marks if mark is not None for each in mark.array.weights}
         values = self._values(func, operation, args, kwargs, outputs, marks)
         # What PyTorch makes of a tensor without data holds no numbers, on whatever device it says it is.
-        real = operation not in _RANDOM and all(_is_real(tensor) for tensor, _ in marks)
+        real = operation not in _RANDOM and all(is_real(tensor) for tensor, _ in marks)
         given = {id(tensor): mark for tensor, mark in marks}
         view, writes = bool(func.is_view) and bool(marks), bool(func._schema.is_mutable)
         for place, tensor in enumerate(_held(func, outputs, marks)):
@@ -288,12 +279,18 @@ class Run:
             elif weights or value is not None or view or not tensor.is_meta:
                 array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
                 base = weakref.ref(marks[0][0]) if view else None
-                setattr(tensor, _MARK, _Traced(array, value, base))
+                setattr(tensor, MARK, Traced(array, value, base))
         return result
 
-    def _forget_value(self, mark: _Traced) -> None:
+    def without_data(self, value: torch.Tensor) -> torch.Tensor:
+        """Known numbers as the run holds them: a tensor without data, and they beside it."""
+        made = torch.empty_like(value, device="meta")
+        setattr(made, MARK, Traced(self.recorder.constant(tuple(value.shape)), value))
+        return made
+
+    def _forget_value(self, mark: Traced) -> None:
         base = mark.base() if mark.base is not None else None
-        of = getattr(base, _MARK, None) if base is not None else None
+        of = getattr(base, MARK, None) if base is not None else None
         if of is not None:
             of.value = None
             self._forget_value(of)
@@ -302,47 +299,29 @@ class Run:
         self, func: Any, operation: str, args: Any, kwargs: Any, outputs: list[torch.Tensor], marks: Any
     ) -> list[torch.Tensor] | None:
         """The same operation on the numbers, where they are known and few."""
-        if all(_is_real(each) for each in [*outputs, *(tensor for tensor, _ in marks)]):
+        if all(is_real(each) for each in [*outputs, *(tensor for tensor, _ in marks)]):
             return None
         if any(each.numel() > MOST_VALUES for each in outputs):
             return None
         if operation in _RANDOM or any(mark is not None and mark.array.weights for _, mark in marks):
             return None
-
-        def known(x: Any) -> Any:
-            if isinstance(x, torch.Tensor):
-                mark = getattr(x, _MARK, None)
-                if mark is None and not x.is_meta:
-                    return x
-                if mark is None or mark.value is None:
-                    raise LookupError
-                return mark.value
-            if isinstance(x, torch.device):
-                return torch.device("cpu")
-            return type(x)(known(each) for each in x) if type(x) in (list, tuple) else x
-
-        try:
-            known_kwargs = {key: "cpu" if key == "device" else known(each) for key, each in kwargs.items()}
-            made = func(*known(args), **known_kwargs)
-        except LookupError:
-            return None
-        except Exception:
-            return None
-        return [made] if isinstance(made, torch.Tensor) else _tensors((made,), {})
+        made = worked_out(func, args, kwargs)
+        return None if made is None else _tensors((made,), {})
 
     def _value_of(self, func: Any, args: Any, kwargs: Any) -> Any:
         given = []
         for each in args:
-            if isinstance(each, torch.Tensor) and not _is_real(each):
-                mark = getattr(each, _MARK, None)
+            if isinstance(each, torch.Tensor) and not is_real(each):
+                mark = getattr(each, MARK, None)
                 if mark is None or mark.value is None:
-                    raise DependsOnDataError(self._about_data(func.overloadpacket.__name__))
+                    raise DependsOnDataError(self.about_data(func.overloadpacket.__name__))
                 given.append(mark.value)
             else:
                 given.append(each)
         return func(*given, **kwargs)
 
-    def _about_data(self, operation: str) -> str:
+    def about_data(self, operation: str) -> str:
+        """A sentence on a network that asks for the values of its input by an operation."""
         where = f" in {self.path!r}" if self.path else ""
         return (
             f"What the network does depends on the values of its input ({operation.strip('_')!r}{where}), so it cannot "
@@ -375,9 +354,14 @@ class Run:
                 raise error from None
 
     def _all_of_it(self, func: Any, operation: str, args: Any, kwargs: Any, error: Exception) -> Any:
-        """A choice of values by what they are, as if all were chosen."""
+        """A choice of values by what they are: where that is not known, as if all were chosen."""
         from torch.fx.experimental import _config
 
+        made = worked_out(func, args, kwargs)
+        if made is not None:
+            return without_numbers(made)
+        if operation == "index" and (places := masks_as_places(args[1])) is not None:
+            return func(args[0], places)
         if operation == "nms":  # of overlapping boxes, in torchvision
             made = torch.empty(args[0].shape[:1], dtype=torch.int64, device="meta")
         else:
@@ -385,7 +369,7 @@ class Run:
                 with _config.patch(meta_nonzero_assume_all_nonzero=True):
                     made = func(*args, **kwargs)
             except RuntimeError:
-                raise DependsOnDataError(self._about_data(operation)) from error
+                raise DependsOnDataError(self.about_data(operation)) from error
         place = self.places[-1] if self.places else _Place("", False, False)
         name, _ = self._row(place, operation)
         self._choices[name] = None
@@ -453,7 +437,7 @@ class Run:
         place = {"embedding": 1, "embedding_bag": 1, "one_hot": 0}.get(operation)
         if place is None or not isinstance(args[place], torch.Tensor) or not args[place].is_floating_point():
             return
-        mark = getattr(args[place], _MARK, None)
+        mark = getattr(args[place], MARK, None)
         number = self._inputs.index(mark.array.id) if mark is not None and mark.array.id in self._inputs else 0
         raise OtherEntryError(number=number, dtype=torch.int64)
 
@@ -536,7 +520,7 @@ class Run:
             name, module = self._row(self.places[-1], operation)
             first = self.recorder.unknown(parts, made[0][0], f"{name} ({operation})", module)
             for tensor, (shape, _) in zip(tensors, made, strict=True):
-                setattr(tensor, _MARK, _Traced(Array(shape, tuple(ax.lost(n) for n in shape), first.id)))
+                setattr(tensor, MARK, Traced(Array(shape, tuple(ax.lost(n) for n in shape), first.id)))
         return tensors
 
     def leave_rest(self, copied: Copied) -> None:
@@ -555,33 +539,10 @@ class Run:
         x = args[0] if args else None
         if not isinstance(x, torch.Tensor) or x.dim() != 3 or x.shape[0] != 1 or x.shape[1] == 1:
             return
-        mark = getattr(x, _MARK, None)
+        mark = getattr(x, MARK, None)
         if mark is None or mark.array.id is None:
             return
         raise OtherEntryError(number=0, batch=1)
-
-
-@functools.cache
-def _mode_class() -> Any:
-    """The class of dispatch modes, which needs PyTorch to be defined."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
-    class Mode(TorchDispatchMode):  # type: ignore[misc]
-        """Tells a run of every operation."""
-
-        def __init__(self, run: Run) -> None:
-            super().__init__()
-            self.run = run
-
-        @classmethod
-        def _should_skip_dynamo(cls) -> bool:
-            """Leave PyTorch's compiler out: only to switch it off here would import all of it."""
-            return False
-
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            return self.run.dispatch(func, args, kwargs or {})
-
-    return Mode
 
 
 _CHANNELS_FIRST = frozenset(
@@ -602,10 +563,7 @@ _LAYERS = frozenset({"linear", "conv1d", "conv2d", "conv3d"})
 _VALUES = frozenset({"_local_scalar_dense", "item", "is_nonzero", "equal", "allclose"})
 """Operations that ask for the value of a tensor."""
 
-_FEW = frozenset({"arange", "zeros", "ones", "full", "scalar_tensor"})
-"""Operations that make constants from nothing."""
-
-_RANDOM = frozenset({"rand", "randn", "randint", "randperm", "bernoulli", "rand_like", "randn_like", "empty"})
+_RANDOM = frozenset({"rand", "randn", "randint", "randperm", "bernoulli", "rand_like", "randn_like"})
 
 _BLANK = frozenset(
     {
@@ -656,18 +614,3 @@ def _tensors(args: Any, kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
 def _decomposes(func: Any) -> bool:
     known: bool = func._can_decompose()
     return known
-
-
-def _is_real(tensor: torch.Tensor) -> bool:
-    """Whether a tensor holds its numbers itself."""
-    mark: _Traced | None = getattr(tensor, _MARK, None)
-    return not tensor.is_meta and (mark is None or mark.value is tensor)
-
-
-def _places(marks: Sequence[_Traced], array: Array) -> list[int] | None:
-    """The places that an index of whole numbers names, where they are known; `array` is that of one of the marks."""
-    value = next((mark.value for mark in marks if mark.array is array), None)
-    if value is None or value.is_meta or value.dtype not in (torch.int64, torch.int32):
-        return None
-    places: list[int] = value.flatten().tolist()
-    return places

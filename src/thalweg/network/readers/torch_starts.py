@@ -1,7 +1,8 @@
 """Runs until what goes in is right.
 
-The first run takes every axis of the input but the batch for an axis of positions and its elements for those of the
-weights. The first layer shows what it really needs (`OtherEntryError`), and the run starts again with that.
+The first run takes every axis of the input but the batch for an axis of positions, unless it is known which ones are,
+and its elements for those of the weights. The first layer shows what it really needs (`OtherEntryError`), and the run
+starts again with that.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from thalweg.network.graph import Graph
 from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.recorder import Recorder
 from thalweg.network.readers.torch_copy import Copied
+from thalweg.network.readers.torch_modes import listening
 from thalweg.network.readers.torch_run import DependsOnDataError, Entry, OtherEntryError, Run
 
 Shape = tuple[int, ...]
@@ -33,7 +35,7 @@ def written_down(
     Raises:
         DependsOnDataError: what it does depends on data, from its first layer on; with `whole`, anywhere.
     """
-    settled = False
+    settled = bool(entries[0].positions)
     for _ in range(_MOST_STARTS):
         try:
             return _once(network, copied, entries, settled, notes, whole)
@@ -65,7 +67,7 @@ def _once(
     run.know(copied.names, copied.aliases)
     tensors = [run.enter(entry, settled) for entry in entries]
     try:
-        with torch.inference_mode(), run.mode:
+        with torch.inference_mode(), listening(run):
             network(run, tensors)
     except DependsOnDataError as error:
         if whole or not recorder.identities():

@@ -1,0 +1,85 @@
+"""What listens while a PyTorch module runs without data."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from thalweg.network.readers.lazy_torch import torch
+
+if TYPE_CHECKING:
+    from thalweg.network.readers.torch_run import Run
+
+
+@contextlib.contextmanager
+def listening(run: Run) -> Iterator[None]:
+    """While this lasts, a run hears of every operation, and of numbers that a network writes as lists."""
+    with _literal_class()(run), run.mode:
+        yield
+
+
+def run_mode(run: Run) -> Any:
+    """A dispatch mode that tells a run of every operation."""
+    return _mode_class()(run)
+
+
+@functools.cache
+def _mode_class() -> Any:
+    """The class of dispatch modes, which needs PyTorch to be defined."""
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    class Mode(TorchDispatchMode):  # type: ignore[misc]
+        """Tells a run of every operation."""
+
+        def __init__(self, run: Run) -> None:
+            super().__init__()
+            self.run = run
+
+        @classmethod
+        def _should_skip_dynamo(cls) -> bool:
+            """Leave PyTorch's compiler out: only to switch it off here would import all of it."""
+            return False
+
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            return self.run.dispatch(func, args, kwargs or {})
+
+    return Mode
+
+
+@functools.cache
+def _literal_class() -> Any:
+    """The class of function modes, which needs PyTorch to be defined."""
+    from torch.overrides import TorchFunctionMode
+
+    makers = (torch.tensor, torch.as_tensor)
+    indexed = torch.Tensor.__getitem__
+
+    class Literal(TorchFunctionMode):  # type: ignore[misc]
+        """Keeps numbers that are written as lists: PyTorch drops them, before any operation, where there is no data."""
+
+        def __init__(self, run: Run) -> None:
+            super().__init__()
+            self.run = run
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if func is indexed:
+                return func(args[0], self._index(args[1]))
+            if func in makers and _is_meta(kwargs.get("device")) and not isinstance(args[0], torch.Tensor):
+                return self.run.without_data(func(*args, **{**kwargs, "device": "cpu"}))
+            return func(*args, **kwargs)
+
+        def _index(self, index: Any) -> Any:
+            if type(index) is tuple:
+                return tuple([self._index(each) if type(each) is list else each for each in index])
+            if type(index) is list and index and all(type(each) is int for each in index):
+                return self.run.without_data(torch.tensor(index))
+            return index
+
+    return Literal
+
+
+def _is_meta(device: Any) -> bool:
+    return device is not None and torch.device(device).type == "meta"
