@@ -292,22 +292,3 @@ def test_windows_of_patches_are_followed_and_measured():
         last = max(place for place, layer in enumerate(answer.layers) if layer.kind == "gather")
         assert answer.unit(last, (unit,)).clipped == ends
     assert answer.measured("merger.mlp.2", (0,), samples=1).seen == 16
-
-
-def test_choices_by_known_numbers_are_made():
-    class Chosen(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv = torch.nn.Conv1d(1, 1, 1)
-
-        def forward(self, x):
-            places = torch.arange(x.shape[2])
-            even = places[places % 2 == 0]
-            return self.conv(x)[:, :, even], self.conv(x)[:, :, places > 2]
-
-    answer = tw.size(Chosen(), (1, 7))
-    even, last = (each for each in answer.layers if each.kind in ("gather", "crop"))
-    assert (even.output, last.output) == ((1, 4), (1, 4))
-    place = answer.layers.index(last)
-    assert [answer.unit(place, (unit,)).clipped for unit in range(4)] == [((each, each),) for each in (3, 4, 5, 6)]
-    assert answer.notes == ()

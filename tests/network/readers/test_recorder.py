@@ -564,3 +564,14 @@ def test_atoms_know_where_every_value_came_from(case):
                 inner *= atom.extent
             told += along.reshape([-1 if other == place else 1 for other in range(len(x.shape))])
         assert np.array_equal(told // finer[axis], truth)
+
+
+def test_a_product_of_maps_that_share_one_spatial_axis_sees_the_whole_of_the_other():
+    recorder = Recorder()
+    x = recorder.input((1, 4, 6, 8), positions=(1, 2), channel=3)
+    rows = recorder.reduce(x, (1,))
+    tokens = recorder.reshape(x, (1, 24, 8))
+    recorder.product(rows, tokens, ((2,), (2,)), ((0,), (0,)), name="scores")
+    scores = last(recorder)
+    assert (scores.output, scores.macs) == ((6, 24), 6 * 24 * 8)
+    assert scores.receptive_field == (4, 6)

@@ -285,10 +285,44 @@ def averaging_u_net():
     return module
 
 
+class Merged(nn.Module):
+    """Blocks of neighbours become one, by a convolution that takes a block at once: positions stand on three axes."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 3, 3, padding=1)
+        self.merge = nn.Conv2d(3, 3, 2)
+        self.last = nn.Conv2d(3, 1, 3, padding=1)
+
+    def forward(self, x):
+        x = self.first(x)
+        side = x.shape[-1] // 2
+        blocks = x.unflatten(2, (side, 2)).unflatten(4, (side, 2)).permute(0, 2, 4, 1, 3, 5).reshape(-1, 3, 2, 2)
+        return self.last(self.merge(blocks).view(1, side, side, 3).permute(0, 3, 1, 2))
+
+
+class Recoded(nn.Module):
+    """A convolution along an axis that is made of channels, at every position by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Conv2d(1, 6, 3, padding=1)
+        self.along = nn.Conv1d(1, 2, 3, stride=2)
+        self.last = nn.Conv2d(4, 1, 2)
+
+    def forward(self, x):
+        x = self.first(x)
+        side = x.shape[-1]
+        along = self.along(x.permute(0, 2, 3, 1).reshape(-1, 1, 6))
+        return self.last(along.reshape(1, side, side, 4).permute(0, 3, 1, 2))
+
+
 @pytest.mark.parametrize(
     ("build", "side"),
     [
         (averaging_u_net, 64),
+        (Merged, 8),
+        (Recoded, 7),
         (Shuffled, 7),
         (lambda: Picked("buffer"), 9),
         (lambda: Picked("counted"), 9),

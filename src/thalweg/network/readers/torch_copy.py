@@ -10,7 +10,7 @@ from typing import Any
 from thalweg.errors import InputError
 from thalweg.network.readers.lazy_torch import torch
 
-MOST_VALUES = 1 << 18
+MOST_VALUES = 1 << 16
 """Constants of up to so many elements keep their values."""
 
 

@@ -74,7 +74,7 @@ def _literal_class() -> Any:
         def _index(self, index: Any) -> Any:
             if type(index) is tuple:
                 return tuple([self._index(each) if type(each) is list else each for each in index])
-            if type(index) is list and index and all(type(each) is int for each in index):
+            if type(index) is list and {type(each) for each in index} in ({int}, {bool}):
                 return self.run.without_data(torch.tensor(index))
             return index
 

@@ -1,0 +1,161 @@
+"""Numbers that a network writes itself are known while it runs without data, and it may decide by them."""
+
+from __future__ import annotations
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
+
+from torch import nn  # noqa: E402
+
+import thalweg as tw  # noqa: E402
+
+
+class Deciding(nn.Module):
+    """Keeps as many positions as a number says that was made in some way."""
+
+    def __init__(self, number):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, 1)
+        self.number = number
+
+    def forward(self, x):
+        return self.conv(x)[:, :, : int(self.number(x))]
+
+
+def filled(x):
+    shapes = torch.empty((2, 2), dtype=torch.long, device=x.device)
+    for level in range(2):
+        shapes[level, 0] = 3
+        shapes[level, 1] = level
+    return (shapes[:, 0] * shapes[:, 1]).sum()
+
+
+def made_empty_like_another(x):
+    ones = torch.ones(3, dtype=torch.long, device=x.device)
+    like = torch.empty_like(ones)
+    like[:2] = 1
+    like[2] = 1
+    return like.sum()
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        lambda x: torch.tensor([[1, 2], [3, 4]], device=x.device)[1, 0],
+        lambda x: torch.as_tensor([3], dtype=torch.long, device=x.device),
+        lambda x: torch.tensor(3, device=str(x.device)),
+        lambda x: torch.tensor([1, 2], device=x.device)[[0, 1]].sum(),
+        lambda x: torch.arange(6, device=x.device)[[3]],
+        lambda x: torch.arange(x.shape[2])[torch.arange(x.shape[2]) % 3 == 1].sum() - 2,
+        lambda x: (torch.arange(x.shape[2], device=x.device) > 3).nonzero().numel(),
+        filled,
+        made_empty_like_another,
+    ],
+)
+def test_networks_decide_by_numbers_that_they_write_themselves(number):
+    module = Deciding(number)
+    answer = tw.size(module, (1, 7))
+    assert module(torch.zeros(1, 1, 7)).shape[2] == 3
+    assert answer.complete
+    assert answer.layers[-1].output == (1, 3)
+    assert answer.notes == ()
+
+
+class Indexed(nn.Module):
+    def __init__(self, index):
+        super().__init__()
+        self.conv = nn.Conv1d(1, 1, 1)
+        self.index = index
+
+    def forward(self, x):
+        return self.conv(x)[self.index]
+
+
+@pytest.mark.parametrize(
+    ("index", "places"),
+    [
+        ((slice(None), slice(None), [2, 0]), [2, 0]),
+        ((..., [-1, 3, 3]), [6, 3, 3]),
+        ((..., [False, True, False, False, False, False, True]), [1, 6]),
+        ((slice(None), slice(None), torch.tensor([True, False, False, True, True, False, False])), [0, 3, 4]),
+    ],
+)
+def test_places_that_are_written_out_are_followed(index, places):
+    answer = tw.size(Indexed(index), (1, 7))
+    last = len(answer.layers) - 1
+    assert answer.layers[last].output == (1, len(places))
+    assert [answer.unit(last, (unit,)).clipped for unit in range(len(places))] == [((each, each),) for each in places]
+
+
+@pytest.mark.parametrize("index", [[0], [True], (slice(None), [0])])
+def test_indices_that_move_no_position_leave_the_layer_alone(index):
+    answer = tw.size(Indexed(index), (1, 7))
+    assert answer.complete
+    assert answer.unit("conv", (3,)).clipped == ((3, 3),)
+
+
+def test_choices_by_known_numbers_are_made():
+    class Chosen(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv1d(1, 1, 1)
+
+        def forward(self, x):
+            places = torch.arange(x.shape[2])
+            even = places[places % 2 == 0]
+            return self.conv(x)[:, :, even], self.conv(x)[:, :, places > 2]
+
+    answer = tw.size(Chosen(), (1, 7))
+    even, last = (place for place, each in enumerate(answer.layers) if each.kind in ("gather", "crop"))
+    assert [answer.unit(even, (unit,)).clipped for unit in range(4)] == [((each, each),) for each in (0, 2, 4, 6)]
+    assert [answer.unit(last, (unit,)).clipped for unit in range(4)] == [((each, each),) for each in (3, 4, 5, 6)]
+    assert answer.notes == ()
+
+
+def test_a_choice_by_the_input_is_still_taken_to_be_all():
+    class Chosen(nn.Module):
+        def forward(self, x):
+            return x[x > 0]
+
+    answer = tw.size(nn.Sequential(nn.Linear(5, 4), Chosen()), (5,))
+    assert answer.layers[-1].output == (4,)
+    assert any("depends on the data; all are taken to be kept" in note for note in answer.notes)
+
+
+def test_a_name_made_of_data_breaks_the_run_off_and_says_where():
+    class Experts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.router = nn.Linear(4, 2)
+            self.experts = nn.ModuleDict({f"expert_{number}": nn.Linear(4, 3) for number in range(2)})
+
+        def forward(self, x):
+            return self.experts[f"expert_{self.router(x).argmax(-1)[0]}"](x)
+
+    answer = tw.size(Experts(), (4,))
+    assert not answer.complete
+    assert answer.unknown == ("the rest of the network",)
+    assert any("depends on the values of its input ('str'" in note for note in answer.notes)
+
+
+@pytest.mark.parametrize("unit_diagonal", [False, True])
+@pytest.mark.parametrize("left", [True, False])
+def test_triangular_systems_are_counted_like_the_loop_that_solves_them(left, unit_diagonal):
+    class Solved(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.left, self.right = nn.Linear(7, 20, bias=False), nn.Linear(7, 20, bias=False)
+
+        def forward(self, x):
+            square = self.left(x).unflatten(-1, (5, 4))[:, :4].tril()
+            sides = self.right(x).unflatten(-1, (4, 5) if left else (5, 4))
+            return torch.linalg.solve_triangular(square, sides, upper=False, left=left, unitriangular=unit_diagonal)
+
+    answer = tw.size(Solved(), (7,))
+    work = 0
+    for _ in range(5):  # right-hand sides
+        for row in range(4):
+            work += row + (not unit_diagonal)
+    assert answer.complete
+    assert answer.totals.macs == 2 * 7 * 20 + work
