@@ -24,7 +24,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Piece, Pieces, Tensor, Window
+from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Piece, Pieces, Resampling, Tensor, Window
 from thalweg.network.intervals import Ends
 from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.network.units import axis_names, place_in, plain, seat_of
@@ -299,7 +299,7 @@ class _Paths:
         elif operation.kind is Kind.RESHAPE and operation.input.extents != operation.output.extents:
             reason = "gives positions another order"
         elif operation.kind in WINDOWED:
-            reason = None if operation.window is not None else _UNEVEN[Kind.GATHER]
+            reason = None if operation.window is not None or operation.resampled else _UNEVEN[Kind.GATHER]
             if operation.window is not None and _steps(operation.input, operation.window) > MAX_STEPS:
                 reason = f"is too large: positions times taps are more than {MAX_STEPS:,}"
         elif operation.kind in _UNEVEN and operation.pieces is None:
@@ -314,6 +314,11 @@ class _Paths:
         """The inputs of an operation, and the numbers of paths from their positions through it."""
         if operation.flat_pieces:
             yield from _from_flat_pieces(numbers, operation)
+            return
+        if operation.resampled:
+            if operation.kind is Kind.UPSAMPLE:
+                self._note(f"{operation.name} interpolates; all its taps count alike.")
+            yield operation.input, _resampled(numbers, operation.resampled, operation.input.extents)
             return
         if operation.kind in WINDOWED:
             assert operation.window is not None, "checked before"
@@ -428,6 +433,22 @@ def _held(source: Tensor, piece: Piece) -> tuple[int, int]:
         count += size if begin < piece.start + piece.length and piece.start < begin + each.size else 0
         begin += each.size
     return start, count
+
+
+def _resampled(numbers: Array, how: tuple[Resampling | None, ...], extents: tuple[int, ...]) -> Array:
+    """The numbers before a change of how many positions there are, one axis after the other."""
+    import numpy as np
+
+    for axis, (each, extent) in enumerate(zip(how, extents, strict=True)):
+        if each is None:
+            continue
+        after = np.moveaxis(numbers, axis, 0)
+        before = np.zeros((extent, *after.shape[1:]))
+        for unit in range(len(after)):
+            first, last = np.clip(each.at(unit), 0, extent - 1)
+            before[first : last + 1] += after[unit]
+        numbers = np.moveaxis(before, 0, axis)
+    return numbers
 
 
 def _through_window(numbers: Array, window: Window, extents: tuple[int, ...]) -> Array:

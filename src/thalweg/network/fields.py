@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias
 
-from thalweg.network.graph import Border, Piece, Pieces, Tensor, Window
+from thalweg.network.graph import Border, Piece, Pieces, Resampling, Tensor, Window
 from thalweg.network.intervals import Ends, Intervals, Listed, TooIrregularError
 from thalweg.network.piecewise import placed
 
@@ -141,6 +141,16 @@ def windowed(term: tuple[Intervals, ...], window: Window, units: tuple[int, ...]
             known[key] = slide(kernel, stride, dilation, low, units[axis])
         result.append(known[key])
     return tuple(result)
+
+
+def resampled(
+    term: tuple[Intervals, ...], how: tuple[Resampling | None, ...], units: tuple[int, ...]
+) -> tuple[Intervals, ...]:
+    """A term behind a change to so many units along every axis."""
+    return tuple(
+        interval if each is None else interval.resampled(each, extent)
+        for interval, each, extent in zip(term, how, units, strict=True)
+    )
 
 
 def put_together(

@@ -13,8 +13,10 @@ integers, so counts made from them never overflow or round.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
 
 from thalweg.errors import InputError
 
@@ -236,6 +238,45 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True)
+class Resampling:
+    """What the units along an axis are made of where they move over the positions at a ratio of whole numbers.
+
+    Unit `i` is made of the positions from `first` to `last`, whose patterns repeat `step` positions further; of those
+    that do not exist it takes the outermost that does.
+
+    Args:
+        first: the first position of each unit of one period.
+        last: the last one.
+        step: how far a period moves over the positions.
+    """
+
+    first: tuple[int, ...]
+    last: tuple[int, ...]
+    step: int
+
+    @classmethod
+    def of(cls, taps: Callable[[int], tuple[int, int]], ratio: Fraction) -> Resampling:
+        """That of units whose first and last positions are known and move on by a ratio."""
+        ends = [taps(unit) for unit in range(ratio.denominator)]
+        return cls(tuple(first for first, _ in ends), tuple(last for _, last in ends), ratio.numerator)
+
+    def at(self, unit: int) -> tuple[int, int]:
+        """The first and the last position of a unit, whether they exist or not."""
+        turns, phase = divmod(unit, len(self.first))
+        return self.first[phase] + turns * self.step, self.last[phase] + turns * self.step
+
+    def reaching(self, place: int) -> tuple[int, int]:
+        """The first units whose first and whose last positions are this place or one behind it."""
+        found = []
+        for which, pattern in enumerate((self.first, self.last)):
+            unit = (place - max(pattern)) // self.step * len(pattern)  # none before reaches it
+            while self.at(unit)[which] < place:
+                unit += 1
+            found.append(unit)
+        return found[0], found[1]
+
+
+@dataclass(frozen=True, slots=True)
 class Weight:
     """One array of parameters.
 
@@ -317,6 +358,8 @@ class Operation:
             fully connected layer or a global pool, and for none elsewhere.
         work: its connections and multiply-accumulates, where they do not follow from the rest.
         pieces: what the positions along an axis are put together of, for concatenations and gathers that do that.
+        resampled: what the units along every spatial axis are made of, None where they are the positions, for maps that
+            are resized or pooled by a ratio which no window follows.
         flat_pieces: what the places of flat maps are put together of, for what flattens maps, joins flat ones, or takes
             some of them: whole maps, or parts of maps whose units all see the same.
         traced: whether it was written down from a run, whose shapes a framework has checked already.
@@ -336,6 +379,7 @@ class Operation:
     across: tuple[int, ...] | None = None
     work: Work | None = None
     pieces: Pieces | None = None
+    resampled: tuple[Resampling | None, ...] = ()
     flat_pieces: tuple[Piece, ...] = ()
     traced: bool = False
 

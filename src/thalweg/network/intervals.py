@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from thalweg.network.graph import Border
+from thalweg.network.graph import Border, Resampling
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,6 +109,20 @@ class Periodic:
         lo = tuple(value for first in self.lo for value in (first, *gaps))
         hi = tuple(value for last in self.hi for value in (last, *gaps))
         return Periodic(lo, hi, self.step).windowed(kernel, 1, dilation, dilation * (kernel - 1) - low, units)
+
+    def resampled(self, how: Resampling, units: int) -> Periodic:
+        """The intervals of units that are made of positions at a ratio of whole numbers."""
+        rounds = len(self.lo) // math.gcd(len(self.lo), how.step)
+        period = rounds * len(how.first)
+        if period > MAX_PERIOD:
+            raise TooIrregularError
+        lo, hi = [], []
+        for unit in range(period):
+            first, last = how.at(unit)
+            seen = [ends for place in range(first, last + 1) if (ends := self.at(place))]
+            lo.append(min((ends[0] for ends in seen), default=None))
+            hi.append(max((ends[1] for ends in seen), default=None))
+        return _shortest(lo, hi, self.step * (how.step * rounds // len(self.lo)))
 
     def spread(self, units: int) -> Periodic:
         """Unit 0 repeated."""
@@ -252,6 +266,15 @@ class Listed:
         taken = start + step * np.arange(length)
         made.lo[begin : begin + length], made.hi[begin : begin + length] = self.lo[taken], self.hi[taken]
         return made
+
+    def resampled(self, how: Resampling, units: int) -> Listed:
+        """The intervals of units that are made of positions at a ratio of whole numbers, as far as these exist."""
+        import numpy as np
+
+        ends = np.array([how.at(unit) for unit in range(units)]).clip(0, len(self.lo) - 1)
+        firsts, taps = ends[:, 0], ends[:, 1] - ends[:, 0] + 1
+        lo = _over_taps(self.lo, firsts, taps, 1, np.minimum, _NEVER)
+        return Listed(lo, _over_taps(self.hi, firsts, taps, 1, np.maximum, -_NEVER))
 
     def spread(self, units: int) -> Listed:
         """Unit 0 repeated."""

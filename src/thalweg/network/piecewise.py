@@ -5,11 +5,11 @@ from __future__ import annotations
 import bisect
 import itertools
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from thalweg.network.graph import Border
+from thalweg.network.graph import Border, Resampling
 from thalweg.network.intervals import MAX_PERIOD, Ends, Periodic, TooIrregularError
 
 MAX_STEPS = 1 << 18
@@ -57,30 +57,70 @@ class Piecewise:
     def windowed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Unclipped:
         """The intervals behind a window; `units`, their number, plays no part: there is no border."""
         span = dilation * (kernel - 1)
+
+        def over_seams(made: range) -> Periodic:
+            if len(made) * kernel > MAX_STEPS:
+                raise TooIrregularError
+            firsts = (unit * stride - low for unit in made)
+            ends = [_hull(self.at(first + dilation * tap) for tap in range(kernel)) for first in firsts]
+            return _listed(made[0], ends)
+
+        return self._piece_by_piece(
+            lambda start: -((-start - low) // stride),
+            lambda stop: (stop - 1 - span + low) // stride + 1,
+            lambda part: part.windowed(kernel, stride, dilation, low, units),
+            over_seams,
+        )
+
+    def resampled(self, how: Resampling, units: int) -> Unclipped:
+        """The intervals of units that are made of positions at a ratio of whole numbers."""
+
+        def over_seams(made: range) -> Periodic:
+            reached = [range(how.at(unit)[0], how.at(unit)[1] + 1) for unit in made]
+            if sum(map(len, reached)) > MAX_STEPS:
+                raise TooIrregularError
+            return _listed(made[0], [_hull(map(self.at, places)) for places in reached])
+
+        if how.step == 0:  # a single place for all units
+            return over_seams(range(1))
+        return self._piece_by_piece(
+            lambda start: how.reaching(start)[0],
+            lambda stop: how.reaching(stop)[1],
+            lambda part: part.resampled(how, units),
+            over_seams,
+        )
+
+    def _piece_by_piece(
+        self,
+        since: Callable[[int], int],
+        until: Callable[[int], int],
+        moved: Callable[[Periodic], Periodic],
+        over_seams: Callable[[range], Periodic],
+    ) -> Unclipped:
+        """The intervals of units that are made of neighbouring positions, and move on with them.
+
+        Args:
+            since: from the first position of a piece to the first unit that is made of it and what follows only.
+            until: from the first position behind a piece to the first unit that is made of any behind it.
+            moved: what the pattern of a piece becomes.
+            over_seams: the intervals of units that are made of several pieces.
+        """
         starts: list[int] = []
         parts: list[Periodic] = []
         reached = 0  # from which unit on nothing is known yet
         for start, stop, part in pieces_of(self):
-            # The units all of whose taps lie in this piece.
-            first = None if start is None else -((-start - low) // stride)
-            behind = None if stop is None else (stop - 1 - span + low) // stride + 1
+            first = None if start is None else since(start)
+            behind = None if stop is None else until(stop)
             if first is not None and behind is not None and first >= behind:
                 continue
             if first is not None and reached < first:
                 starts.append(reached)
-                parts.append(self._over_seams(range(reached, first), kernel, stride, dilation, low))
+                parts.append(over_seams(range(reached, first)))
             if first is not None:
                 starts.append(first)
-            parts.append(part.windowed(kernel, stride, dilation, low, units))
+            parts.append(moved(part))
             reached = behind or 0
         return in_a_row(starts, parts)
-
-    def _over_seams(self, units: range, kernel: int, stride: int, dilation: int, low: int) -> Periodic:
-        """The intervals of units whose taps lie in several pieces."""
-        if len(units) * kernel > MAX_STEPS:
-            raise TooIrregularError
-        firsts = (unit * stride - low for unit in units)
-        return _listed(units[0], [_hull(self.at(first + dilation * tap) for tap in range(kernel)) for first in firsts])
 
     def transposed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Unclipped:
         """The intervals behind a transposed window: an ordinary one over the input with stride - 1 gaps in between."""

@@ -42,6 +42,7 @@ from thalweg.network.fields import (
     fitted,
     flat_parts,
     put_together,
+    resampled,
     simplified,
     spread_out,
     windowed,
@@ -205,6 +206,9 @@ class ReceptiveFields:
             known = [Field(spread_out(field.terms, across, everything), field.gated) for field in known]
             return self._merged(operation, known)
         field = known[0]
+        if operation.resampled:
+            changed = (resampled(term, operation.resampled, output.extents) for term in field.terms)
+            return Field(simplified(changed), field.gated)
         if kind is Kind.GATHER or (kind in WINDOWED and operation.window is None):
             followed = all(self.is_constant(tensor) for tensor in operation.inputs)
             return self._merged(operation, known) if followed else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import thalweg as tw
@@ -71,3 +72,16 @@ def test_class_tokens_and_the_map_behind_them_are_followed():
             row, column = divmod(unit - 23, 2)
             wanted = ((2 * row, 2 * row + 1), (2 * column, 2 * column + 1))
         assert answer.unit(-1, (unit,)).clipped == wanted
+
+
+@pytest.mark.parametrize("method", ["linear", "cubic", "lanczos3", "nearest"])
+@pytest.mark.parametrize(("before", "after"), [(7, 10), (9, 4), (5, 13), (11, 7)])
+def test_maps_resized_by_any_ratio_are_followed(method, before, after):
+    def function(x):
+        return jax.image.resize(x, (*x.shape[:-2], after, x.shape[-1]), method)
+
+    answer = tw.size(function, (before, 2))
+    derivatives = jax.jacobian(function)(jnp.zeros((before, 2)))[:, 0, :, 0]
+    for unit in range(after):
+        (seen,) = np.nonzero(np.abs(derivatives[unit]) > 1e-6)
+        assert answer.unit(-1, (unit,)).clipped == ((seen[0], seen[-1]),)

@@ -101,6 +101,22 @@ class Resize(nn.Module):
         return functional.interpolate(x, scale_factor=self.factor, mode=self.mode)
 
 
+class Resized(nn.Module):
+    """To any extents or by any factor, as a decoder does for odd maps, or pooled to any extents."""
+
+    def __init__(self, mode, axes, extents, factor, align_corners):
+        super().__init__()
+        self.mode, self.axes, self.extents, self.factor = mode, axes, extents, factor
+        self.corners = {"align_corners": align_corners} if "linear" in mode or mode == "bicubic" else {}
+
+    def forward(self, x):
+        if self.mode == "pool":
+            return getattr(functional, f"adaptive_avg_pool{self.axes}d")(x, self.extents)
+        if self.factor:
+            return functional.interpolate(x, scale_factor=self.factor, mode=self.mode, **self.corners)
+        return functional.interpolate(x, self.extents, mode=self.mode, **self.corners)
+
+
 class Branches(nn.Module):
     """Two ways that meet on what both of them have."""
 
@@ -150,6 +166,10 @@ def random_layer(rng, axes):
         ),
         lambda: Turned(rng.randint(2, axes + 1), rng.choice(["backwards", "twice", "first repeated"])),
         lambda: Resize(rng.randint(1, 2), rng.choice(upsampling)),
+        lambda: Resized(
+            rng.choice([*upsampling, "nearest-exact", "pool"]), axes, each(2, 11), rng.choice([0, 0, 0.75, 1.5, 2.5]),
+            rng.random() < 0.5,
+        ),
         nn.Softplus,
     ])()  # fmt: skip
 
@@ -215,11 +235,14 @@ MANY = 1_300  # so that all blocks together ask more than 10,000 units
 
 @pytest.mark.parametrize("block", range(8))
 def test_units_see_what_their_gradients_say(block):
-    units = 0
+    units, too_irregular = 0, 0
     for seed in range(block, SEEDS, 8):
         module, x = random_network(seed)
         answer = tw.size(module, tuple(x.shape[1:]))
         assert answer.complete
+        if answer.lost:  # seams under ratios of large numbers: what is not followed is said
+            too_irregular += 1
+            continue
         last = answer.layers[-1]
         x.requires_grad_(True)
         y = module(x)
@@ -231,6 +254,7 @@ def test_units_see_what_their_gradients_say(block):
             assert told == box(gradient), (seed, module, position)
             units += 1
     assert units > MANY
+    assert too_irregular <= 1
 
 
 def test_the_random_networks_hold_what_makes_fields_hard():
@@ -243,7 +267,7 @@ def test_the_random_networks_hold_what_makes_fields_hard():
         found.update("ceil" for each in module.modules() if getattr(each, "ceil_mode", False))
         found.add("not square" if len(set(x.shape[2:])) > 1 else "square")
     wanted = {1, 2, 3, "Conv2d", "ConvTranspose1d", "ConvTranspose3d", "AvgPool2d", "Crop", "Strided", "Resize"}
-    wanted |= {"Seamed", "Turned"}
+    wanted |= {"Seamed", "Turned", "Resized"}
     assert wanted | {"add", "cat", "ceil", "not square"} <= found
 
 
@@ -321,6 +345,8 @@ class Recoded(nn.Module):
     ("build", "side"),
     [
         (averaging_u_net, 64),
+        (lambda: nn.Sequential(nn.Conv2d(1, 1, 3), Resized("bicubic", 2, (13, 5), 0, False), nn.Conv2d(1, 1, 2)), 9),
+        (lambda: nn.Sequential(nn.Conv2d(1, 1, 3), Resized("bicubic", 2, (9, 4), 0, True), nn.Conv2d(1, 1, 2)), 11),
         (Merged, 8),
         (Recoded, 7),
         (Shuffled, 7),

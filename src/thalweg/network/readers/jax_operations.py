@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from thalweg.network.graph import Kind
+from thalweg.network.graph import Kind, Resampling
+from thalweg.network.intervals import MAX_PERIOD
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Slide
 from thalweg.network.readers.jax_numbers import computed
 from thalweg.network.readers.jax_values import PLAIN, POINTWISE, Fixed, Pointwise, Value
+from thalweg.network.readers.resampling import within
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -403,9 +406,36 @@ def _mixed(walk: Walk, step: Step, x: Array, axis: int, table: NDArray[Any], ove
     if not ax.has_positions(x.axes[axis]):
         made = walk.recorder.reduce(x, (axis,), keep=True)
         return walk.recorder.expand(walk.recorder.permute(made, order), shape)
+    how = _resampling(rows)
+    if how is not None:
+        name, module = _called(walk, step, "resize")
+        made = walk.recorder.resample(Kind.UPSAMPLE, x, (axis,), [how], [len(rows)], name, module)
+        return walk.recorder.permute(made, order)
     lost = len(rest)
     moved = walk.recorder.permute(x, order)
     return walk.recorder.gather([moved], shape, (lost,), *_called(walk, step, "resize"))
+
+
+_ROUNDING = 1e-6
+"""The share of the largest number in a row of a table that rounding leaves of what should be 0."""
+
+
+def _resampling(rows: NDArray[Any]) -> Resampling | None:
+    """The interpolation that has the non-zero numbers of a table, at its ends as well; None where none has."""
+    import numpy as np
+
+    made, extent = rows.shape
+    found = [np.flatnonzero(np.abs(row) > _ROUNDING * np.abs(row).max(initial=0)) for row in rows]
+    if made > MAX_PERIOD or any(len(each) == 0 for each in found):
+        return None
+    ratio = Fraction(extent, made)
+    for reach in (1, 2, 3, 5):  # linear, cubic, Lanczos
+        for width in (Fraction(reach), reach * max(Fraction(1), ratio)):
+            how = within(ratio, width)
+            ends = np.array([how.at(unit) for unit in range(made)]).clip(0, extent - 1)
+            if all((each[0], each[-1]) == (lo, hi) for each, (lo, hi) in zip(found, ends, strict=True)):
+                return how
+    return None
 
 
 def _interpolation(rows: NDArray[Any]) -> Slide | None:

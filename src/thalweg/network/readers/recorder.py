@@ -28,10 +28,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 from thalweg.network.counts import taps_inside
-from thalweg.network.graph import Kind, Operation, Tensor, Window, Work
+from thalweg.network.graph import Kind, Operation, Resampling, Tensor, Window, Work
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Slide, together
 from thalweg.network.readers.moves import Moves
+from thalweg.network.readers.resampling import adaptive
 
 
 class Recorder(Moves):
@@ -185,13 +186,53 @@ class Recorder(Moves):
             kernel = tuple(size // extent for size, extent in zip(sizes, extents, strict=True))
             channel = next(axis for axis in range(len(x.shape)) if axis not in over)
             return self.slide(kind, x, over, Slide(kernel, kernel), channel=channel, name=name, module=module)
-        shape = list(x.shape)
+        how = [adaptive(size, extent) for size, extent in zip(sizes, extents, strict=True)]
         taps: int = math.prod([n for axis, n in enumerate(x.shape) if axis not in over])
-        for axis, size, extent in zip(over, sizes, extents, strict=True):
-            shape[axis] = extent
-            taps *= sum(-(-(i + 1) * size // extent) - i * size // extent for i in range(extent))
-        axes = tuple(ax.lost(n) if place in over else x.axes[place] for place, n in enumerate(shape))
-        return self._make(kind, [x], tuple(shape), axes, name, module, work=Work(taps, taps, 0))
+        for each, extent in zip(how, extents, strict=True):
+            taps *= sum(last - first + 1 for first, last in map(each.at, range(extent)))
+        return self.resample(kind, x, over, how, extents, name, module, Work(taps, taps, 0))
+
+    def resample(
+        self,
+        kind: Kind,
+        x: Array,
+        over: Sequence[int],
+        how: Sequence[Resampling],
+        extents: Sequence[int],
+        name: str = "",
+        module: str = "",
+        work: Work | None = None,
+    ) -> Array:
+        """Another number of positions along some axes, at a ratio that no window follows.
+
+        Args:
+            kind: `MAX_POOL`, `AVERAGE_POOL` or `UPSAMPLE`.
+            x: the array.
+            over: the axes.
+            how: what the units along each of them are made of.
+            extents: how many there are.
+            name: what people call it.
+            module: the path of the module that does it.
+            work: its connections, where it has some.
+        """
+        new = dict(zip(over, extents, strict=True))
+        shape = tuple(new.get(axis, extent) for axis, extent in enumerate(x.shape))
+        if x.is_constant:
+            return self.constant(shape, x.weights)
+        x, places, _ = self._as_map(x, over, None, module)
+        if places is None:
+            axes = tuple(ax.lost(extent) if axis in new else x.axes[axis] for axis, extent in enumerate(shape))
+            return self._make(kind, [x], shape, axes, name, module, work=work)
+        held = dict(zip(over, places, strict=True))
+        axes = tuple(
+            ax.position(held[axis], extent) if axis in held else x.axes[axis] for axis, extent in enumerate(shape)
+        )
+        along = dict(zip(places, how, strict=True))
+        return self._make(
+            kind, [x], shape, axes, name, module,
+            work=work, channel=next((axis for axis in range(len(shape)) if axis not in over and shape[axis] > 1), None),
+            placed=dict(zip(places, over, strict=True)), resampled=tuple(along.get(n) for n in range(self._axes)),
+        )  # fmt: skip
 
     def reduce(
         self,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
-from thalweg.network.graph import Kind
+from thalweg.network.graph import Kind, Resampling
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Slide
+from thalweg.network.readers.resampling import HALF, cubic, linear, nearest
 from thalweg.network.readers.torch_rules import (
     Answer,
     Call,
@@ -122,27 +124,67 @@ def _adaptive_pool(call: Call, x: Array, output_size: Any) -> Answer:
 
 @rule("max_unpool2d")
 def _max_unpool(call: Call, x: Array, indices: Array, *_: Any) -> Answer:
-    return _resized(call, x, 2, _nearest)
+    return _resized(call, x, 2, _nearest, lambda before, after, apart: None, [])
 
 
 @rule("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d")
-def _upsample_nearest(call: Call, x: Array, *_: Any, **__: Any) -> Answer:
-    return _resized(call, x, int(call.operation[-2]), _nearest)
+def _upsample_nearest(call: Call, x: Array, *others: Any, **named: Any) -> Answer:
+    return _resized(call, x, int(call.operation[-2]), _nearest, _by_nearest(Fraction(0)), _factors(others, named))
 
 
 @rule("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d")
-def _upsample_nearest_exact(call: Call, x: Array, *_: Any, **__: Any) -> Answer:
-    return _resized(call, x, int(call.operation[-2]), _nearest_centred)
+def _upsample_nearest_exact(call: Call, x: Array, *others: Any, **named: Any) -> Answer:
+    return _resized(call, x, int(call.operation[-2]), _nearest_centred, _by_nearest(HALF), _factors(others, named))
 
 
 @rule("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d")
-def _upsample_linear(call: Call, x: Array, output_size: Any, align_corners: bool, *_: Any, **__: Any) -> Answer:
-    return _resized(call, x, int(call.operation[-2]), _nowhere if align_corners else _linear)
+def _upsample_linear(call: Call, x: Array, output_size: Any, align_corners: bool, *others: Any, **named: Any) -> Answer:
+    taps = _nowhere if align_corners else _linear
+    return _resized(call, x, int(call.operation[-2]), taps, _by_places(linear, align_corners), _factors(others, named))
 
 
-@rule("upsample_bicubic2d", "_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
-def _upsample_otherwise(call: Call, x: Array, *_: Any, **__: Any) -> Answer:
-    return _resized(call, x, 2, _nowhere)
+@rule("upsample_bicubic2d")
+def _upsample_cubic(call: Call, x: Array, output_size: Any, align_corners: bool, *others: Any, **named: Any) -> Answer:
+    return _resized(call, x, 2, _nowhere, _by_places(cubic, align_corners), _factors(others, named))
+
+
+@rule("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
+def _upsample_smoothly(call: Call, x: Array, *_: Any, **__: Any) -> Answer:
+    return call.recorder.gather([x], call.shape, last_axes(x, 2), **call.named())
+
+
+def _factors(others: Sequence[Any], named: Mapping[str, Any]) -> list[float]:
+    """By how much each axis is scaled, where it was said."""
+    given = [*others, *named.values()]
+    return [one for each in given for one in (each if isinstance(each, list | tuple) else [each]) if type(one) is float]
+
+
+How = Callable[[int, int, Fraction | None], Resampling | None]
+"""From the extents before and after, and how far apart the places of units are where that was said."""
+
+
+def _by_nearest(shift: Fraction) -> How:
+    def how(before: int, after: int, apart: Fraction | None) -> Resampling | None:
+        import numpy as np
+
+        ratio = apart or Fraction(before, after)
+        found = nearest(ratio, shift)
+        # PyTorch multiplies in single precision, which may end just below a whole number.
+        rounded = np.floor((np.arange(after, dtype=np.float32) + np.float32(shift)) * np.float32(ratio)).astype(int)
+        told = [found.at(unit)[0] for unit in range(after)]
+        return found if np.array_equal(np.minimum(rounded, before - 1), np.minimum(told, before - 1)) else None
+
+    return how
+
+
+def _by_places(around: Callable[[Fraction, Fraction], Resampling], align_corners: bool) -> How:
+    def how(before: int, after: int, apart: Fraction | None) -> Resampling | None:
+        if align_corners:
+            return around(Fraction(before - 1, after - 1) if after > 1 else Fraction(0), Fraction(0))
+        ratio = apart or Fraction(before, after)
+        return around(ratio, (ratio - 1) / 2)
+
+    return how
 
 
 Taps = tuple[int, int, int]
@@ -168,8 +210,10 @@ def _nowhere(factor: int, shrink: bool) -> Taps | None:
     return None
 
 
-def _resized(call: Call, x: Array, count: int, taps: Callable[[int, bool], Taps | None]) -> Array:
-    """A map with more or fewer positions, followed where these are whole multiples of each other."""
+def _resized(
+    call: Call, x: Array, count: int, taps: Callable[[int, bool], Taps | None], how: How, factors: Sequence[float]
+) -> Array:
+    """A map with more or fewer positions, by a window where these are whole multiples of each other."""
     over = last_axes(x, count)
     pairs = [(x.shape[axis], call.shape[axis]) for axis in over]
     for shrink in (False, True):
@@ -179,7 +223,14 @@ def _resized(call: Call, x: Array, count: int, taps: Callable[[int, bool], Taps 
                 break
             kernel, stride, low = zip(*(each for each in found if each is not None), strict=True)
             return _stretch(call, x, over, kernel, stride, low, shrink)
-    return call.recorder.gather([x], call.shape, over, **call.named())
+    said = [1 / Fraction(each).limit_denominator(1 << 10) for each in factors] if len(factors) == count else None
+    apart: Sequence[Fraction | None] = said or [None] * count
+    changed = [how(*pair, each) for pair, each in zip(pairs, apart, strict=True)]
+    known = [each for each in changed if each is not None]
+    if len(known) < count:
+        return call.recorder.gather([x], call.shape, over, **call.named())
+    extents = [call.shape[axis] for axis in over]
+    return call.recorder.resample(Kind.UPSAMPLE, x, over, known, extents, **call.named())
 
 
 def _stretch(

@@ -6,7 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from thalweg.errors import InputError
-from thalweg.network.graph import FlatMap, Graph, Kind, Operation, Piece, Pieces, Tensor, Weight, Window, Work
+from thalweg.network.graph import (
+    FlatMap,
+    Graph,
+    Kind,
+    Operation,
+    Piece,
+    Pieces,
+    Resampling,
+    Tensor,
+    Weight,
+    Window,
+    Work,
+)
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Shape
 from thalweg.network.readers.axes import LOST, Axes, Axis
@@ -138,6 +150,7 @@ class Writer:
         channel: int | None = None,
         placed: Mapping[int, int] | None = None,
         pieces: Pieces | None = None,
+        resampled: tuple[Resampling | None, ...] = (),
         flat_pieces: tuple[Piece, ...] = (),
     ) -> Array:
         if len(self._operations) == MAX_OPERATIONS:
@@ -149,7 +162,7 @@ class Writer:
         self._makers[tensor.id] = len(self._operations)
         operation = Operation(
             kind, name or kind.value, inputs, (tensor,), window, groups, weights, module, across, work, pieces,
-            flat_pieces, traced=True,
+            resampled, flat_pieces, traced=True,
         )  # fmt: skip
         self._operations.append(operation)
         return made

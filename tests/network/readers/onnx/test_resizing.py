@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -63,6 +64,9 @@ def test_every_unit_sees_what_the_reference_makes_it_of(mode, place, by_sizes, t
             if ours is None:
                 continue
             followed += 1
+            if (mode, place, len(ours)) == ("cubic", "pytorch_half_pixel", 1):
+                assert ours == [(0, 0)], "a single unit stands at 0, as the standard says; the reference takes -0.5"
+                continue
             for (first, last), (low, high) in zip(ours, expected, strict=True):
                 if mode == "cubic":  # some of whose four taps have no weight where a unit stands on a position
                     assert first <= low <= high <= last <= first + 3, (factor, extent)
@@ -78,3 +82,19 @@ def test_what_is_smoothed_before_it_is_made_smaller_sees_more(mode, factor, tmp_
     ours, expected = told(model, tmp_path), made_of(model, 16)
     assert ours == expected
     assert ours[2] != told(resized(16, factor, mode=mode, coordinate_transformation_mode="half_pixel"), tmp_path)[2]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+def test_ratios_that_are_not_whole_are_followed(mode, place, tmp_path):
+    for extent, after in ((7, 10), (9, 4), (5, 18), (12, 11), (3, 64)):
+        for rounding in ROUNDINGS if mode == "nearest" else ROUNDINGS[:1]:
+            options = {"mode": mode, "coordinate_transformation_mode": place, "nearest_mode": rounding}
+            model = resized(extent, Fraction(after, extent), True, **options)
+            assert told(model, tmp_path) == made_of(model, extent), (extent, after, rounding)
+
+
+def test_factors_that_are_no_ratio_of_small_numbers_are_followed_as_far_as_they_repeat(tmp_path):
+    for factor in (1.5, 0.4, 2 / 3, 1.7):
+        model = resized(12, factor, mode="linear", coordinate_transformation_mode="half_pixel")
+        assert told(model, tmp_path) == made_of(model, 12)

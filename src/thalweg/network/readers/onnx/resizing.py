@@ -1,8 +1,8 @@
 """Maps made larger or smaller: which extents come out, and which positions each of them is made of.
 
 The rules of ONNX (`coordinate_transformation_mode`, `nearest_mode`) are followed position by position. Where a window
-says the same for every position, that window is the answer; elsewhere, as for factors that are not whole, positions
-are not followed.
+says the same for every position, that window is the answer; elsewhere, as for factors that are not whole, a pattern of
+positions that repeats.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
-from thalweg.network.graph import written
+from thalweg.network.graph import Resampling, written
+from thalweg.network.intervals import MAX_PERIOD
 from thalweg.network.readers.arrays import Slide
 from thalweg.network.readers.onnx.file import checked
 from thalweg.network.readers.onnx.operations import Call
@@ -97,9 +98,21 @@ class Resizing:
                 return slide
         return None
 
+    def resampling(self, axis: int) -> Resampling | None:
+        """What makes one axis what it becomes where no window does; None where that is not known."""
+        before, after = self._before[axis], self.extents[axis]
+        if self._mode not in _REACH or self._place not in _PLACES or not 0 < after <= MAX_FOLLOWED:
+            return None
+        corners = self._place == "align_corners"
+        ratio = Fraction(before - 1, max(1, after - 1)) if corners else 1 / self._scales[axis]
+        found = Resampling.of(lambda unit: self._taps(axis, unit), ratio.limit_denominator(MAX_PERIOD))
+        return found if all(found.at(unit) == self._taps(axis, unit) for unit in range(after)) else None
+
     def _taps(self, axis: int, unit: int) -> tuple[int, int]:
         """The first and the last position that a unit is made of, whether they exist or not."""
         place, reach = self._source(axis, unit), _REACH[self._mode]
+        if reach and place.denominator == 1 and not self._antialias:
+            return int(place), int(place)
         if not reach:
             nearest = self._rounded(place)
             return nearest, nearest

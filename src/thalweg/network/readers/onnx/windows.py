@@ -251,7 +251,8 @@ def _resize(call: Call) -> Value:
         made = x if not changed else call.recorder.gather([x], resizing.extents, None, call.name, call.module)
         return Value(made)
     slides = {axis: resizing.slide(axis) for axis in changed}
-    lost = [axis for axis, slide in slides.items() if slide is None]
+    others = {axis: resizing.resampling(axis) for axis, slide in slides.items() if slide is None}
+    lost = [axis for axis, how in others.items() if how is None]
     if lost:
         return Value(call.recorder.gather([x], resizing.extents, lost, call.name, call.module))
     for transposed in (True, False):
@@ -261,6 +262,12 @@ def _resize(call: Call) -> Value:
                 Kind.UPSAMPLE, x, tuple(now), _side_by_side(list(now.values())),
                 channel=channel, name=call.name, module=call.module,
             )  # fmt: skip
+    known = {axis: how for axis, how in others.items() if how is not None}
+    if known:
+        extents = [resizing.extents[axis] for axis in known]
+        x = call.recorder.resample(
+            Kind.UPSAMPLE, x, tuple(known), list(known.values()), extents, call.name, call.module
+        )
     return Value(x)
 
 
