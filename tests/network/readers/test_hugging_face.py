@@ -273,6 +273,8 @@ def test_the_part_that_sees_among_words_gets_patches_in_a_row(kind):
     assert tw.size(module).totals.macs == tw.size(config).totals.macs, "of an image of a size that is found"
     with pytest.raises(InputError, match=r"takes blocks of 2 x 2 of them; give a multiple of 4\."):
         tw.size(config, (patches + 2, 96))
+    with pytest.raises(InputError, match=r"0 patches make no image"):
+        tw.size(config, (0, 96))
 
 
 def test_windows_of_patches_are_followed_and_measured():

@@ -45,6 +45,7 @@ def made_empty_like_another(x):
         lambda x: torch.tensor([[1, 2], [3, 4]], device=x.device)[1, 0],
         lambda x: torch.as_tensor([3], dtype=torch.long, device=x.device),
         lambda x: torch.tensor(3, device=str(x.device)),
+        lambda x: torch.tensor(data=[3], device=x.device),
         lambda x: torch.tensor([1, 2], device=x.device)[[0, 1]].sum(),
         lambda x: torch.arange(6, device=x.device)[[3]],
         lambda x: torch.arange(x.shape[2])[torch.arange(x.shape[2]) % 3 == 1].sum() - 2,

@@ -55,13 +55,11 @@ def found(module: Any) -> Example:
     Raises:
         InputError: its configuration does not tell them.
     """
-    if _grid(module):
-        return _of_patches(module)
     names = _wanted(module)
     notes: list[str] = []
-    shapes = [_shape(name, module, notes) for name in names]
+    shapes = [_image_in_patches(module, notes)] if _grid(module) else [_shape(name, module, notes) for name in names]
     known = tuple(each for each in shapes if each is not None)
-    if not names or len(known) < len(names):
+    if not names or len(known) < len(shapes):
         raise InputError(
             f"What {type(module).__name__} takes ({', '.join(names or _takes(module))}) is not told by its "
             "configuration; give the input without the batch, as in --input 80x3000 or input=(80, 3000)."
@@ -132,25 +130,26 @@ def _grid(module: Any) -> str | None:
     return next((name for name in _GRIDS if name in takes), None) if TEXT not in takes else None
 
 
-def _of_patches(module: Any) -> Example:
+def _image_in_patches(module: Any, notes: list[str]) -> Shape | None:
     """The patches of one image of the size in the configuration."""
-    config, notes = module.config, []
-    patch, block = config.patch_size, _block(config)
-    side = _first(config, "image_size")
+    patch, side = (_first(module.config, name) for name in ("patch_size", "image_size"))
+    values = _values_of_a_patch(module, patch)
+    if not isinstance(patch, int) or values is None:
+        return None
     if not isinstance(side, int):
         side = _GUESSED_SIDE
         notes.append(f"An image of {side} x {side} pixels is a guess; give another number of patches to change it.")
-    number = max(1, side // (patch * block)) * block
-    return _patches(module, (number**2, _values_of_a_patch(module)), tuple(notes))
+    block = _block(module.config)
+    return ((max(1, side // (patch * block)) * block) ** 2, values)
 
 
 def _patches(module: Any, shape: Shape, notes: tuple[str, ...]) -> Example:
     """So many patches in a row, as those of an image that is as square as they allow."""
-    grid, block = _grid(module), _block(module.config)
-    blocks, left = divmod(shape[0], block**2)
+    grid, block, many = _grid(module), _block(module.config), math.prod(shape[:1])
+    blocks, left = divmod(many, block**2)
     if left or not blocks:
         raise InputError(
-            f"{shape[0]} patches make no image for {type(module).__name__}, which takes blocks of {block} x {block} of "
+            f"{many} patches make no image for {type(module).__name__}, which takes blocks of {block} x {block} of "
             f"them; give a multiple of {block**2}."
         )
     rows = next(number for number in range(math.isqrt(blocks), 0, -1) if blocks % number == 0)
@@ -168,17 +167,16 @@ def _block(config: Any) -> int:
     return found if isinstance(found, int) else 1
 
 
-def _values_of_a_patch(module: Any) -> int:
-    """How many numbers the first layer takes of each patch."""
+def _values_of_a_patch(module: Any, patch: int) -> int | None:
+    """How many numbers the first layer takes of each patch: a window of its size, or else a fully connected one."""
     import torch
 
-    sides = (module.config.patch_size,) * 2
     layers = list(module.modules())
     windows = (each for each in layers if isinstance(each, torch.nn.Conv2d | torch.nn.Conv3d))
-    window = next((each for each in windows if each.kernel_size[-2:] == sides), None)
+    window = next((each for each in windows if each.kernel_size[-2:] == (patch, patch)), None)
     if window is not None:
         return int(window.in_channels * math.prod(window.kernel_size))
-    return next(int(each.in_features) for each in layers if isinstance(each, torch.nn.Linear))
+    return next((int(each.in_features) for each in layers if isinstance(each, torch.nn.Linear)), None)
 
 
 def _shape(name: str, module: Any, notes: list[str]) -> Shape | None:

@@ -147,8 +147,8 @@ class Recorder(Moves):
                     across = tuple(sorted({*across, *more}))
                     axes = [() if axis in over else held for axis, held in enumerate(x.axes)]
                     axes[channel] = ax.features(channels)
-            else:
-                for axis in over:
+            for axis in over:
+                if kind is not Kind.LINEAR or not ax.has_positions(axes[axis]):
                     axes[axis] = ax.features(shape[axis])
             return self._make(
                 kind, [x], tuple(shape), tuple(axes), name, module,

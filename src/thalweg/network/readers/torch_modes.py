@@ -67,7 +67,11 @@ def _literal_class() -> Any:
             kwargs = kwargs or {}
             if func is indexed:
                 return func(args[0], self._index(args[1]))
-            if func in makers and _is_meta(kwargs.get("device")) and not isinstance(args[0], torch.Tensor):
+            if (
+                func in makers
+                and _is_meta(kwargs.get("device"))
+                and not isinstance(kwargs.get("data", *args[:1]), torch.Tensor)
+            ):
                 return self.run.without_data(func(*args, **{**kwargs, "device": "cpu"}))
             return func(*args, **kwargs)
 

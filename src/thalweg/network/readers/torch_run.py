@@ -256,7 +256,9 @@ class Run:
             if mark is not None and mark.value is not None:
                 return mark.value
         if not marks and operation in FEW and _is_small(args):  # quicker to make than to ask how it would be
-            return self.without_data(worked_out(func, args, {**kwargs, "device": None}))
+            value = worked_out(func, args, {**kwargs, "device": None})
+            if value is not None:
+                return self.without_data(value)
         result = self._made(func, operation, args, kwargs)
         outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
         weights = {each.identity: each for _, mark in marks if mark is not None for each in mark.array.weights}
