@@ -68,7 +68,7 @@ class Piecewise:
         return self._piece_by_piece(
             lambda start: -((-start - low) // stride),
             lambda stop: (stop - 1 - span + low) // stride + 1,
-            lambda part: part.windowed(kernel, stride, dilation, low, units),
+            lambda part, _: part.windowed(kernel, stride, dilation, low, units),
             over_seams,
         )
 
@@ -81,20 +81,21 @@ class Piecewise:
                 raise TooIrregularError
             return _listed(made[0], [_hull(map(self.at, places)) for places in reached])
 
+        def moved(part: Periodic, made: range | None) -> Periodic:
+            period = len(part.lo) // math.gcd(len(part.lo), how.step) * len(how.first)
+            return part.resampled(how, units) if made is None or len(made) > period else over_seams(made)
+
         if how.step == 0:  # a single place for all units
             return over_seams(range(1))
         return self._piece_by_piece(
-            lambda start: how.reaching(start)[0],
-            lambda stop: how.reaching(stop)[1],
-            lambda part: part.resampled(how, units),
-            over_seams,
+            lambda start: how.reaching(start)[0], lambda stop: how.reaching(stop)[1], moved, over_seams
         )
 
     def _piece_by_piece(
         self,
         since: Callable[[int], int],
         until: Callable[[int], int],
-        moved: Callable[[Periodic], Periodic],
+        moved: Callable[[Periodic, range | None], Periodic],
         over_seams: Callable[[range], Periodic],
     ) -> Unclipped:
         """The intervals of units that are made of neighbouring positions, and move on with them.
@@ -102,7 +103,7 @@ class Piecewise:
         Args:
             since: from the first position of a piece to the first unit that is made of it and what follows only.
             until: from the first position behind a piece to the first unit that is made of any behind it.
-            moved: what the pattern of a piece becomes.
+            moved: what the pattern of a piece becomes, for these units only where it does not go on for ever.
             over_seams: the intervals of units that are made of several pieces.
         """
         starts: list[int] = []
@@ -118,7 +119,7 @@ class Piecewise:
                 parts.append(over_seams(range(reached, first)))
             if first is not None:
                 starts.append(first)
-            parts.append(moved(part))
+            parts.append(moved(part, None if first is None or behind is None else range(first, behind)))
             reached = behind or 0
         return in_a_row(starts, parts)
 

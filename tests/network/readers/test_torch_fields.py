@@ -235,14 +235,11 @@ MANY = 1_300  # so that all blocks together ask more than 10,000 units
 
 @pytest.mark.parametrize("block", range(8))
 def test_units_see_what_their_gradients_say(block):
-    units, too_irregular = 0, 0
+    units = 0
     for seed in range(block, SEEDS, 8):
         module, x = random_network(seed)
         answer = tw.size(module, tuple(x.shape[1:]))
         assert answer.complete
-        if answer.lost:  # seams under ratios of large numbers: what is not followed is said
-            too_irregular += 1
-            continue
         last = answer.layers[-1]
         x.requires_grad_(True)
         y = module(x)
@@ -254,7 +251,6 @@ def test_units_see_what_their_gradients_say(block):
             assert told == box(gradient), (seed, module, position)
             units += 1
     assert units > MANY
-    assert too_irregular <= 1
 
 
 def test_the_random_networks_hold_what_makes_fields_hard():
