@@ -265,9 +265,25 @@ def test_gates_and_class_tokens():
     assert last(recorder).receptive_field == (9, 9), "the image, and at its border one more"
     # Tokens in an order that is not followed, added to what sees the whole image.
     mixed = recorder.slice(mixed, 1, 1, 65)
+    assert size(recorder.graph()).unit(-1, (5, 7)).clipped == ((0, 7), (0, 7))
     shuffled = recorder.gather([recorder.slice(tokens, 1, 1, 65)], (1, 64, 6), lost=(1,))
     linear(recorder, recorder.elementwise([shuffled, mixed], Kind.ADD), 6, "behind")
     assert last(recorder).receptive_field == (8, 8)
+
+
+def test_statistics_over_tokens_are_a_gate():
+    recorder = Recorder()
+    tokens = recorder.reshape(image(recorder), (1, 4, 64))
+    token = recorder.weight("token", (1, 4, 1))
+    tokens = recorder.elementwise([recorder.concatenate([token, tokens], 2)], name="active")
+    assert size(recorder.graph()).gated is None
+    recorder.elementwise([recorder.normalise(tokens, (2,), name="over tokens")], name="behind")
+    answer = size(recorder.graph())
+    assert answer.gated == "over tokens"
+    assert answer.unit("behind", (10,)).clipped == ((1, 1), (1, 1))
+    gate = recorder.elementwise([recorder.reduce(tokens, (2,), keep=True)], name="gate")
+    recorder.elementwise([tokens, gate], Kind.MULTIPLY, name="scaled")
+    assert size(recorder.graph()).unit("scaled", (10,)).clipped == ((1, 1), (1, 1))
 
 
 def test_a_generator_makes_its_own_positions():

@@ -40,7 +40,7 @@ class Tokens(nn.Module):
         self.token = nn.Parameter(torch.rand(1, self.front, channels))
         self.tokens_last = rng.random() < 0.3
         self.mix = nn.Linear(channels, channels)
-        self.taken = rng.choice(["all", "all", "map", "class tokens", "what follows"])
+        self.taken = rng.choice(["all", "all", "map", "class tokens", "what follows", "what comes before"])
         self.number = rng.randrange(len(self.branches))
         if self.taken == "what follows" and not self.back and self.number == len(self.branches) - 1:
             self.taken = "all"  # a map alone would follow, whose units are its positions
@@ -68,7 +68,10 @@ class Tokens(nn.Module):
             return self.mix(tokens[:, begin:])
         if self.taken == "all":
             return tokens
-        of_map = tokens[:, begin : begin + math.prod(extents[self.number])]
+        behind = begin + math.prod(extents[self.number])
+        if self.taken == "what comes before":
+            return self.mix(tokens[:, :behind])
+        of_map = tokens[:, begin:behind]
         back = self.mix(of_map).transpose(1, 2).reshape(x.shape[0], -1, *extents[self.number])
         return self.last(back.permute(0, 1, *(2 + order.index(axis) for axis in range(len(order)))))
 
