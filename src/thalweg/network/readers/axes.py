@@ -10,7 +10,7 @@ splits and merges atoms, a permutation reorders them, and at every point it can 
     >>> [axis[0].axis for axis in (tokens[0], tokens[1])], len(tokens[1])
     ([None, 0], 2)
     >>> reshaped(tokens, (64, 2, 7, 14))[1]                              # the upper and the lower half
-    (Atom(extent=2, axis=0, step=7),)
+    (Atom(extent=2, axis=0, step=7, flat=()),)
 """
 
 from __future__ import annotations
