@@ -152,9 +152,9 @@ def test_seeing_grows_with_every_change_but_what_is_behind(layers, axes):
 
 
 def test_flattened_maps():
-    spec = "input 8x8x1; conv3-4; maxpool; flatten; {}FC-10"
-    found = reach(read_spec(spec.format("relu; dropout 0.5; ")), 8)
-    alone = reach(read_spec("input 8x8x1; conv3-4; maxpool; FC-10"), 8)
+    spec = "input 32x32x1; conv3-4; maxpool; flatten; {}FC-10"
+    found = reach(read_spec(spec.format("relu; dropout 0.5; ")), 30)
+    alone = reach(read_spec("input 32x32x1; conv3-4; maxpool; FC-10"), 30)
     assert found.layer == "dropout 0.5"
     assert found.changes, "but no layer behind the flat map"
     # Behind a flat map no layer is put, and a map of one position is nothing that flat maps are made of.

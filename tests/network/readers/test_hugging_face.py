@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 import thalweg as tw  # noqa: E402
 import torch_networks as networks  # noqa: E402
 from thalweg.errors import InputError  # noqa: E402
+from thalweg.network.readers.example import Example  # noqa: E402
 from thalweg.network.readers.hugging_face import build  # noqa: E402
 from thalweg.network.readers.reading import read  # noqa: E402
 from thalweg.network.readers.torch_inputs import found_input, given_input  # noqa: E402
@@ -294,3 +295,14 @@ def test_windows_of_patches_are_followed_and_measured():
         last = max(place for place, layer in enumerate(answer.layers) if layer.kind == "gather")
         assert answer.unit(last, (unit,)).clipped == ends
     assert answer.measured("merger.mlp.2", (0,), samples=1).seen == 16
+
+
+def test_examples_in_a_row_bring_their_own_grids():
+    class Grids(torch.nn.Module):
+        def forward(self, hidden_states, grid_thw):
+            return hidden_states, grid_thw
+
+    example = Example(((6, 4),), names=("hidden_states",), numbers=(("grid_thw", ((1, 2, 3),)),), in_a_row=True)
+    patches, grids = example.run(Grids(), [torch.zeros(2, 6, 4)])
+    assert patches.shape == (12, 4)
+    assert grids.tolist() == [[1, 2, 3], [1, 2, 3]]

@@ -306,6 +306,7 @@ def test_windows_over_channels_are_counted_and_not_followed():
     recorder.slide(Kind.CONVOLUTION, x, (2,), Slide((3,), low=(1,), high=(1,)), channels=1, weights=weights)
     layer = last(recorder)
     assert (layer.connections, layer.connections_inside, layer.receptive_field) == (48, 46, (8, 8))
+    assert layer.kind == "convolution"
 
 
 def test_shared_and_unused_weights_are_told_apart_from_units():
