@@ -592,3 +592,16 @@ def test_a_product_of_maps_that_share_one_spatial_axis_sees_the_whole_of_the_oth
     scores = last(recorder)
     assert (scores.output, scores.macs) == ((6, 24), 6 * 24 * 8)
     assert scores.receptive_field == (4, 6)
+
+
+def test_pieces_of_unknown_origin_beside_pieces_that_see_everything_stay_unknown():
+    recorder = Recorder()
+    x = recorder.input((1, 9, 3), positions=(1,), channel=2)
+    unknown = recorder.elementwise([recorder.gather([x], (1, 9, 3), lost=(1,)), x], Kind.ADD)
+    assert last(recorder).receptive_field is None
+    everything = recorder.attention(x, x, x)
+    assert last(recorder).receptive_field == (9,)
+    recorder.concatenate([unknown, everything], 1)
+    assert last(recorder).receptive_field is None
+    recorder.elementwise([unknown, everything], Kind.ADD)
+    assert last(recorder).receptive_field == (9,)
