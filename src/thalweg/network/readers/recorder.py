@@ -30,7 +30,8 @@ from collections.abc import Iterable, Sequence
 from thalweg.network.counts import taps_inside
 from thalweg.network.graph import Kind, Operation, Resampling, Tensor, Window, Work
 from thalweg.network.readers import axes as ax
-from thalweg.network.readers.arrays import Array, Slide, together
+from thalweg.network.readers.arrays import Array, Slide, together, with_axis
+from thalweg.network.readers.axes import Axes
 from thalweg.network.readers.moves import Moves
 from thalweg.network.readers.resampling import adaptive
 
@@ -135,32 +136,43 @@ class Recorder(Moves):
         if min(shape, default=1) < 1 or x.shape[channel] % groups or channels % groups:
             self._refuse(kind, name, x, over, window, channel, channels, groups)
         x, places, across = self._as_map(x, over, channel if kind is Kind.CONVOLUTION else None, module)
-        axes = list(x.axes)
-        if kind is Kind.CONVOLUTION:
-            axes[channel] = ax.features(channels)
         if places is None:
             work = _literal_work(kind, x, over, window, channel, shape, groups)
             if kind is Kind.CONVOLUTION and self._is_linear(x, over, window):
                 kind = Kind.LINEAR
-                if all(shape[axis] == 1 for axis in over):
-                    x, more = self._mixed(x, ax.atoms_of(x.axes[axis] for axis in over))
-                    across = tuple(sorted({*across, *more}))
-                    axes = [() if axis in over else held for axis, held in enumerate(x.axes)]
-                    axes[channel] = ax.features(channels)
-            for axis in over:
-                if kind is not Kind.LINEAR or not ax.has_positions(axes[axis]):
-                    axes[axis] = ax.features(shape[axis])
+            x, axes, everywhere = self._off_the_map(kind, x, over, shape)
+            if kind in (Kind.CONVOLUTION, Kind.LINEAR):
+                axes = with_axis(axes, channel, ax.features(channels))
             return self._make(
-                kind, [x], tuple(shape), tuple(axes), name, module,
-                weights=used, across=across, work=work, channel=channel,
+                kind, [x], tuple(shape), axes, name, module,
+                weights=used, across=tuple(sorted({*across, *everywhere})), work=work, channel=channel,
             )  # fmt: skip
+        axes = x.axes if kind is not Kind.CONVOLUTION else with_axis(x.axes, channel, ax.features(channels))
         for axis, place in zip(over, places, strict=True):
-            axes[axis] = ax.position(place, shape[axis])
+            axes = with_axis(axes, axis, ax.position(place, shape[axis]))
         return self._make(
-            kind, [x], tuple(shape), tuple(axes), name, module,
+            kind, [x], tuple(shape), axes, name, module,
             weights=used, window=slide.window(places, self._axes), groups=groups, channel=channel,
             placed=dict(zip(places, over, strict=True)),
         )  # fmt: skip
+
+    def _off_the_map(
+        self, kind: Kind, x: Array, over: Sequence[int], shape: Sequence[int]
+    ) -> tuple[Array, Axes, tuple[int, ...]]:
+        """What a window over axes that are no whole spatial axes leaves of the positions of an array.
+
+        Returns:
+            The array that the window takes; the axes of what it makes, of some shape; and the spatial axes along which
+            each of its units sees everything.
+        """
+        across: tuple[int, ...] = ()
+        if kind is Kind.LINEAR and all(shape[axis] == 1 for axis in over):
+            x, across = self._mixed(x, ax.atoms_of(x.axes[axis] for axis in over))
+        axes = x.axes
+        for axis in over:  # a linear layer leaves positions where they are
+            if kind is not Kind.LINEAR or shape[axis] == 1 or not ax.has_positions(x.axes[axis]):
+                axes = with_axis(axes, axis, ax.features(shape[axis]))
+        return x, axes, across
 
     def _is_linear(self, x: Array, over: Sequence[int], window: Window) -> bool:
         """Whether a convolution over axes that are no whole spatial axes is a linear layer at every position.

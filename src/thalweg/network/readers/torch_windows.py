@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeAlias
 
 from thalweg.network.graph import Kind, Resampling
 from thalweg.network.readers import axes as ax
@@ -124,28 +124,27 @@ def _adaptive_pool(call: Call, x: Array, output_size: Any) -> Answer:
 
 @rule("max_unpool2d")
 def _max_unpool(call: Call, x: Array, indices: Array, *_: Any) -> Answer:
-    return _resized(call, x, 2, _nearest, lambda before, after, apart: None, [])
+    return _resized(call, x, _UNPOOLING, [])
 
 
 @rule("upsample_nearest1d", "upsample_nearest2d", "upsample_nearest3d")
 def _upsample_nearest(call: Call, x: Array, *others: Any, **named: Any) -> Answer:
-    return _resized(call, x, int(call.operation[-2]), _nearest, _by_nearest(Fraction(0)), _factors(others, named))
+    return _resized(call, x, _NEAREST, _factors(others, named))
 
 
 @rule("_upsample_nearest_exact1d", "_upsample_nearest_exact2d", "_upsample_nearest_exact3d")
 def _upsample_nearest_exact(call: Call, x: Array, *others: Any, **named: Any) -> Answer:
-    return _resized(call, x, int(call.operation[-2]), _nearest_centred, _by_nearest(HALF), _factors(others, named))
+    return _resized(call, x, _NEAREST_EXACT, _factors(others, named))
 
 
 @rule("upsample_linear1d", "upsample_bilinear2d", "upsample_trilinear3d")
 def _upsample_linear(call: Call, x: Array, output_size: Any, align_corners: bool, *others: Any, **named: Any) -> Answer:
-    taps = _nowhere if align_corners else _linear
-    return _resized(call, x, int(call.operation[-2]), taps, _by_places(linear, align_corners), _factors(others, named))
+    return _resized(call, x, _LINEAR_CORNERS if align_corners else _LINEAR, _factors(others, named))
 
 
 @rule("upsample_bicubic2d")
 def _upsample_cubic(call: Call, x: Array, output_size: Any, align_corners: bool, *others: Any, **named: Any) -> Answer:
-    return _resized(call, x, 2, _nowhere, _by_places(cubic, align_corners), _factors(others, named))
+    return _resized(call, x, _CUBIC_CORNERS if align_corners else _CUBIC, _factors(others, named))
 
 
 @rule("_upsample_bilinear2d_aa", "_upsample_bicubic2d_aa")
@@ -159,12 +158,48 @@ def _factors(others: Sequence[Any], named: Mapping[str, Any]) -> list[float]:
     return [one for each in given for one in (each if isinstance(each, list | tuple) else [each]) if type(one) is float]
 
 
-How = Callable[[int, int, Fraction | None], Resampling | None]
-"""From the extents before and after, and how far apart the places of units are where that was said."""
+@dataclass(frozen=True, slots=True)
+class _Interpolation:
+    """What each position of a resized map is made of, along one axis.
+
+    Args:
+        by_window: the window that does it, from a whole factor and whether it shrinks; None where no window does.
+        by_ratio: what does it at any ratio, from the extents before and after, and how far apart the places of units
+            are where that was said; None where nothing is known to.
+    """
+
+    by_window: Callable[[int, bool], _Taps | None]
+    by_ratio: Callable[[int, int, Fraction | None], Resampling | None]
 
 
-def _by_nearest(shift: Fraction) -> How:
-    def how(before: int, after: int, apart: Fraction | None) -> Resampling | None:
+_Taps: TypeAlias = tuple[int, int, int]  # kernel, stride and padding of a window
+
+
+def _nearest_window(factor: int, shrink: bool) -> _Taps:
+    return (1, factor, 0) if shrink else (factor, factor, 0)
+
+
+def _nearest_exact_window(factor: int, shrink: bool) -> _Taps:
+    return (1, factor, -(factor // 2)) if shrink else (factor, factor, 0)
+
+
+def _linear_window(factor: int, shrink: bool) -> _Taps:
+    """The places where a tent around the middle of the new position is positive."""
+    if shrink:
+        return (2 - factor % 2, factor, -((factor - 1) // 2))
+    return (2 * factor - factor % 2, factor, factor // 2)
+
+
+def _no_window(factor: int, shrink: bool) -> None:
+    return None
+
+
+def _no_ratio(before: int, after: int, apart: Fraction | None) -> None:
+    return None
+
+
+def _by_nearest(shift: Fraction) -> Callable[[int, int, Fraction | None], Resampling | None]:
+    def by_ratio(before: int, after: int, apart: Fraction | None) -> Resampling | None:
         import numpy as np
 
         ratio = apart or Fraction(before, after)
@@ -174,58 +209,59 @@ def _by_nearest(shift: Fraction) -> How:
         told = [found.at(unit)[0] for unit in range(after)]
         return found if np.array_equal(np.minimum(rounded, before - 1), np.minimum(told, before - 1)) else None
 
-    return how
+    return by_ratio
 
 
-def _by_places(around: Callable[[Fraction, Fraction], Resampling], align_corners: bool) -> How:
-    def how(before: int, after: int, apart: Fraction | None) -> Resampling | None:
-        if align_corners:
-            return around(Fraction(before - 1, after - 1) if after > 1 else Fraction(0), Fraction(0))
+def _by_middles(
+    around: Callable[[Fraction, Fraction], Resampling],
+) -> Callable[[int, int, Fraction | None], Resampling]:
+    def by_ratio(before: int, after: int, apart: Fraction | None) -> Resampling:
         ratio = apart or Fraction(before, after)
         return around(ratio, (ratio - 1) / 2)
 
-    return how
+    return by_ratio
 
 
-Taps = tuple[int, int, int]
-"""Kernel, stride and padding of a window."""
+def _by_corners(
+    around: Callable[[Fraction, Fraction], Resampling],
+) -> Callable[[int, int, Fraction | None], Resampling]:
+    def by_ratio(before: int, after: int, apart: Fraction | None) -> Resampling:
+        return around(Fraction(before - 1, after - 1) if after > 1 else Fraction(0), Fraction(0))
+
+    return by_ratio
 
 
-def _nearest(factor: int, shrink: bool) -> Taps | None:
-    return (1, factor, 0) if shrink else (factor, factor, 0)
+_UNPOOLING = _Interpolation(_nearest_window, _no_ratio)
+_NEAREST = _Interpolation(_nearest_window, _by_nearest(Fraction(0)))
+_NEAREST_EXACT = _Interpolation(_nearest_exact_window, _by_nearest(HALF))
+_LINEAR = _Interpolation(_linear_window, _by_middles(linear))
+_LINEAR_CORNERS = _Interpolation(_no_window, _by_corners(linear))
+_CUBIC = _Interpolation(_no_window, _by_middles(cubic))
+_CUBIC_CORNERS = _Interpolation(_no_window, _by_corners(cubic))
 
 
-def _nearest_centred(factor: int, shrink: bool) -> Taps | None:
-    return (1, factor, -(factor // 2)) if shrink else (factor, factor, 0)
+def _resized(call: Call, x: Array, interpolation: _Interpolation, factors: Sequence[float]) -> Array:
+    """A map with more or fewer positions, by a window where these are whole multiples of each other.
 
-
-def _linear(factor: int, shrink: bool) -> Taps | None:
-    """The places where a tent around the middle of the new position is positive."""
-    if shrink:
-        return (2 - factor % 2, factor, -((factor - 1) // 2))
-    return (2 * factor - factor % 2, factor, factor // 2)
-
-
-def _nowhere(factor: int, shrink: bool) -> Taps | None:
-    return None
-
-
-def _resized(
-    call: Call, x: Array, count: int, taps: Callable[[int, bool], Taps | None], how: How, factors: Sequence[float]
-) -> Array:
-    """A map with more or fewer positions, by a window where these are whole multiples of each other."""
+    Args:
+        call: an operation whose name ends in the number of its axes and "d".
+        x: the map.
+        interpolation: what its new positions are made of.
+        factors: by how much each axis is scaled, where that was said.
+    """
+    count = int(call.operation[-2])
     over = last_axes(x, count)
     pairs = [(x.shape[axis], call.shape[axis]) for axis in over]
     for shrink in (False, True):
         if all((one % other if shrink else other % one) == 0 for one, other in pairs):
-            found = [taps(one // other if shrink else other // one, shrink) for one, other in pairs]
+            found = [interpolation.by_window(one // other if shrink else other // one, shrink) for one, other in pairs]
             if None in found:
                 break
             kernel, stride, low = zip(*(each for each in found if each is not None), strict=True)
             return _stretch(call, x, over, kernel, stride, low, shrink)
     said = [1 / Fraction(each).limit_denominator(1 << 10) for each in factors] if len(factors) == count else None
     apart: Sequence[Fraction | None] = said or [None] * count
-    changed = [how(*pair, each) for pair, each in zip(pairs, apart, strict=True)]
+    changed = [interpolation.by_ratio(*pair, each) for pair, each in zip(pairs, apart, strict=True)]
     known = [each for each in changed if each is not None]
     if len(known) < count:
         return call.recorder.gather([x], call.shape, over, **call.named())
