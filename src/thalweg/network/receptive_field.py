@@ -186,6 +186,10 @@ class ReceptiveFields:
             return self._everywhere(None, output, everything) if all_of_it else None
         if operation.flat_pieces:
             return self._put_flat(operation, known)
+        if _is_unordered(operation) and not all(self.is_constant(tensor) for tensor in operation.inputs):
+            # Whatever is taken from where, it sees the whole image if everything does.
+            all_of_it = all(self._sees_all(part) for field in known for part in field.parts)
+            return self._everywhere(None, output, everything) if all_of_it else None
         maps = [self._as_one(tensor, field) for tensor, field in zip(operation.inputs, known, strict=True)]
         if any(isinstance(field, FlatFields) for field in maps):
             return self._flat(operation, known)
@@ -209,9 +213,8 @@ class ReceptiveFields:
         if operation.resampled:
             changed = (resampled(term, operation.resampled, output.extents) for term in field.terms)
             return Field(simplified(changed), field.gated)
-        if kind is Kind.GATHER or (kind in WINDOWED and operation.window is None):
-            followed = all(self.is_constant(tensor) for tensor in operation.inputs)
-            return self._merged(operation, known) if followed else None
+        if _is_unordered(operation):
+            return self._merged(operation, known)
         if kind in WINDOWED and operation.window is not None:
             terms = (windowed(term, operation.window, output.extents) for term in field.terms)
             return Field(simplified(terms), field.gated)
@@ -375,6 +378,13 @@ def _union_of(
         if local and len(local) < len(chosen):
             chosen, gated = local, True
     return Field(simplified([fitted(term, own, wanted) for field, own in chosen for term in field.terms]), gated)
+
+
+def _is_unordered(operation: Operation) -> bool:
+    """Whether it takes values from places that are not known."""
+    if operation.pieces is not None or operation.resampled:
+        return False
+    return operation.kind is Kind.GATHER or (operation.kind in WINDOWED and operation.window is None)
 
 
 def _work(operation: Operation, field: AnyField[Unclipped] | None) -> int:

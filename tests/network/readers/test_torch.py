@@ -416,7 +416,7 @@ def test_what_is_done_in_place_is_seen_by_what_comes_after():
 
     (pool,) = (each for each in tw.size(Function(filled, **layers), (3, 8, 8)).layers if each.kind == "max pool")
     assert (pool.neurons, pool.connections) == (8 * 16, 8 * 64)
-    assert pool.receptive_field is None  # of pieces it is not followed, and not told wrong
+    assert (pool.receptive_field, pool.first) == ((6, 6), (-2, -2))
 
 
 def test_padding_that_keeps_the_size_has_its_odd_rest_at_the_end():

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from thalweg.network.readers.lazy_torch import torch
+from thalweg.network.readers.torch_numbers import value_of
 
 if TYPE_CHECKING:
     from thalweg.network.readers.torch_run import Run
@@ -54,7 +55,7 @@ def _literal_class() -> Any:
     from torch.overrides import TorchFunctionMode
 
     makers = (torch.tensor, torch.as_tensor)
-    indexed = torch.Tensor.__getitem__
+    indexed, written = torch.Tensor.__getitem__, torch.Tensor.__format__
 
     class Literal(TorchFunctionMode):  # type: ignore[misc]
         """Keeps numbers that are written as lists: PyTorch drops them, before any operation, where there is no data."""
@@ -67,6 +68,8 @@ def _literal_class() -> Any:
             kwargs = kwargs or {}
             if func is indexed:
                 return func(args[0], self._index(args[1]))
+            if func is written and (value := value_of(args[0])) is not None:  # a number in a name
+                return format(value, *args[1:])
             if (
                 func in makers
                 and _is_meta(kwargs.get("device"))

@@ -185,6 +185,11 @@ def _topk(call: Call, x: Array, k: int, dim: int = -1, *_: Any, **__: Any) -> An
     return [shuffled(call, x, dims_of(x, dim))] * len(call.shapes)
 
 
+@rule("nonzero", "argwhere")
+def _nonzero(call: Call, x: Array) -> Answer:
+    return call.recorder.gather([x], call.shape, **call.named())
+
+
 @rule("index", "_unsafe_index")
 def _index(call: Call, x: Array, indices: Sequence[Array | None]) -> Answer:
     units = [each for each in indices if each is not None and not each.is_constant]

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.lazy_torch import torch
+from thalweg.network.readers.torch_routing import Choice
 
 MARK = "_thalweg"
 """The attribute under which a tensor of the run has its `Traced`."""
@@ -27,18 +27,27 @@ class Traced:
     Args:
         array: what the recorder knows of it.
         value: its numbers, where they are known.
-        base: the mark of the tensor that it is a view of.
+        base: the tensor that it is a view of.
+        choice: how often its numbers name or let through what, where a network has chosen by data.
     """
 
     array: Array
     value: torch.Tensor | None = None
-    base: weakref.ref[torch.Tensor] | None = None
+    base: torch.Tensor | None = None
+    choice: Choice | None = None
 
 
 def is_real(tensor: torch.Tensor) -> bool:
     """Whether a tensor holds its numbers itself."""
     mark: Traced | None = getattr(tensor, MARK, None)
     return not tensor.is_meta and (mark is None or mark.value is tensor)
+
+
+def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
+    """The numbers of a tensor of the run, where they are known."""
+    mark: Traced | None = getattr(tensor, MARK, None)
+    value = mark.value if mark is not None else tensor
+    return None if value is None or value.is_meta else value
 
 
 def worked_out(func: Any, args: Any, kwargs: Any) -> Any:
@@ -78,9 +87,8 @@ def masks_as_places(indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor
         if each is None or each.dtype is not torch.bool:
             found.append(each)
             continue
-        mark = getattr(each, MARK, None)
-        value = mark.value if mark is not None else None if each.is_meta else each
-        if value is None or value.is_meta:
+        value = value_of(each)
+        if value is None:
             return None
         found += [place.to("meta") for place in value.nonzero().unbind(1)]
     return found

@@ -294,7 +294,7 @@ ELEMENTWISE = frozenset(
     {
         "hardswish", "hardsigmoid", "rrelu", "rrelu_with_noise", "log_sigmoid", "log_sigmoid_forward", "softplus",
         "leaky_relu", "elu", "celu", "selu", "softshrink", "hardshrink", "hardtanh", "relu6", "mish", "threshold",
-        "clamp", "where", "masked_fill", "isnan", "isinf", "isfinite", "cross", "tril", "triu", "isin",
+        "clamp", "masked_fill", "isnan", "isinf", "isfinite", "cross", "tril", "triu", "isin",
         "fake_quantize_per_tensor_affine", "fake_quantize_per_channel_affine", "linalg_cross", "lerp", "float_power",
         "floor_divide",
     }
@@ -308,3 +308,10 @@ def elementwise(call: Call, *arguments: Any, **named: Any) -> Answer:
     kind = _KINDS.get(call.operation, Kind.ACTIVATION)
     weight = next((each for each in parts if each.is_constant and each.weights), None)
     return call.recorder.elementwise(parts, kind, name=call.name, module=call.module) if weight or parts else None
+
+
+@rule("where")
+def _where(call: Call, x: Array, *others: Any) -> Answer:
+    if others:
+        return elementwise(call, x, *others)
+    return [call.recorder.gather([x], call.shape, **call.named())] * len(call.shapes)  # the places of a mask

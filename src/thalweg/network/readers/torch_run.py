@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +35,9 @@ from thalweg.network.readers.torch_numbers import (
     worked_out,
 )
 from thalweg.network.readers.torch_operations import ELEMENTWISE, RULES, Call, elementwise
+from thalweg.network.readers.torch_parts import written_into
 from thalweg.network.readers.torch_quick import QUICK
+from thalweg.network.readers.torch_routing import ROUTERS, Choice, Supposed, choices, counted, let_through
 
 Shape = tuple[int, ...]
 
@@ -100,8 +101,7 @@ class Run:
         self._names: dict[int, str] = {}
         self._chosen = False
         self._last: Array | None = None
-        self._choices: dict[str, None] = {}
-        self._broken_off = ""
+        self._supposed = Supposed()
         self._aliases: dict[str, list[str]] = {}
 
     # What goes in.
@@ -153,6 +153,11 @@ class Run:
         base = base.strip("_") if base.startswith("__") else base
         if base in _VALUES:
             raise DependsOnDataError(self.about_data(base))
+        known = [None if mark is None else mark.choice for _, mark in marks]
+        if any(known) and (numbers := counted(base, _by_name(func, args, kwargs), known[0])):
+            self._supposed.evenly(self._name_of(operation))
+            made = [self.without_data(each) for each in numbers]
+            return made if len(made) > 1 else made[0]
         if base in _BLANK:  # shapes and kinds of their argument, but numbers that do not depend on it
             return func(*args, **_on_meta(kwargs))
         translate = RULES.get(base)
@@ -168,13 +173,17 @@ class Run:
         outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
         if outputs:
             self._write(base, translate, args, kwargs, marks, outputs, func)
+        if any(known) or base in ROUTERS:
+            found = choices(base, _by_name(func, args, kwargs), known, len(outputs))
+            for tensor, choice in zip(_held(func, outputs, marks), found, strict=False):
+                getattr(tensor, MARK).choice = choice
         return result
 
     def _write(
         self, operation: str, translate: Any, args: Any, kwargs: Any, marks: Any, outputs: list[torch.Tensor], func: Any
     ) -> None:
         shapes = tuple([tuple(each.shape) for each in outputs])
-        place = self.places[-1] if self.places else _Place("", False, False)
+        place = self._place
         name, module = self._row(place, operation)
         places = functools.partial(places_of, [mark for _, mark in marks if mark is not None])
         call = Call(self.recorder, operation, shapes, name, module, self._layer, places)
@@ -215,28 +224,22 @@ class Run:
                     mark.array, mark.value = array, None
                     self._into_base(tensor, mark)
             else:
-                base = weakref.ref(source) if view and source is not None else None
+                base = source if view else None
                 setattr(tensor, MARK, Traced(array, None, base))
 
     def _into_base(self, tensor: torch.Tensor, mark: Traced) -> None:
         """What was written into a view is in what it is a view of."""
-        base = mark.base() if mark.base is not None else None
+        base = mark.base
         if base is None:
             return
         of = getattr(base, MARK, None)
         if of is None:
             of = Traced(self.recorder.constant(tuple(base.shape)))
             setattr(base, MARK, of)
-        place = self.places[-1] if self.places else _Place("", False, False)
+        place = self._place
         name, module = self._row(place, "copy")
-        shape = tuple(base.shape)
-        if tensor.numel() == base.numel():
-            of.array = self.recorder.gather([mark.array], shape, name=name, module=module)
-            if mark.array.shape == shape:
-                of.array = mark.array
-        else:
-            of.array = self.recorder.gather([of.array, mark.array], shape, name=name, module=module)
-        of.value = None
+        of.array = written_into(self.recorder, (base, of.array), (tensor, mark.array), name, module)
+        of.value = of.choice = None
         self._into_base(base, of)
 
     # Constants.
@@ -280,7 +283,7 @@ class Run:
                     mark.array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
             elif weights or value is not None or view or not tensor.is_meta:
                 array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
-                base = weakref.ref(marks[0][0]) if view else None
+                base = marks[0][0] if view else None
                 setattr(tensor, MARK, Traced(array, value, base))
         return result
 
@@ -291,7 +294,7 @@ class Run:
         return made
 
     def _forget_value(self, mark: Traced) -> None:
-        base = mark.base() if mark.base is not None else None
+        base = mark.base
         of = getattr(base, MARK, None) if base is not None else None
         if of is not None:
             of.value = None
@@ -356,7 +359,7 @@ class Run:
                 raise error from None
 
     def _all_of_it(self, func: Any, operation: str, args: Any, kwargs: Any, error: Exception) -> Any:
-        """A choice of values by what they are: where that is not known, as if all were chosen."""
+        """A choice of values by what they are: where that is not known, as if all were chosen, or equally many."""
         from torch.fx.experimental import _config
 
         made = worked_out(func, args, kwargs)
@@ -364,6 +367,9 @@ class Run:
             return without_numbers(made)
         if operation == "index" and (places := masks_as_places(args[1])) is not None:
             return func(args[0], places)
+        if (made := let_through(func, operation, args, self._choice)) is not None:
+            self._supposed.evenly(self._name_of(operation))
+            return made
         if operation == "nms":  # of overlapping boxes, in torchvision
             made = torch.empty(args[0].shape[:1], dtype=torch.int64, device="meta")
         else:
@@ -372,11 +378,13 @@ class Run:
                     made = func(*args, **kwargs)
             except RuntimeError:
                 raise DependsOnDataError(self.about_data(operation)) from error
-        place = self.places[-1] if self.places else _Place("", False, False)
-        name, _ = self._row(place, operation)
-        self._choices[name] = None
+        self._supposed.all_of(self._name_of(operation))
         self._chosen = True
         return made
+
+    def _choice(self, tensor: torch.Tensor) -> Choice | None:
+        mark = self._mark(tensor)
+        return None if mark is None else mark.choice
 
     def _all_on_meta(self, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
         """The same arguments with every tensor and every device on meta; None where they are already."""
@@ -411,6 +419,14 @@ class Run:
         """The path of the module that is running."""
         return self.places[-1].path if self.places else ""
 
+    @property
+    def _place(self) -> _Place:
+        return self.places[-1] if self.places else _Place("", False, False)
+
+    def _name_of(self, operation: str) -> str:
+        """What the row of an operation that runs now is called."""
+        return self._row(self._place, operation)[0]
+
     def _row(self, place: _Place, operation: str) -> tuple[str, str]:
         if place.plain and place.path:
             return place.path, place.path.rpartition(".")[0]
@@ -419,7 +435,7 @@ class Run:
 
     def _layer(self, weight: Array) -> tuple[str, str]:
         """A layer is called like the module that runs it, or where that has several, like its weight."""
-        place = self.places[-1] if self.places else _Place("", False, False)
+        place = self._place
         identity = weight.weights[0].identity
         names = self._aliases.get(identity, [identity])
         inside = f"{place.path}." if place.path else ""
@@ -500,13 +516,12 @@ class Run:
         assert last is not None
         where = self.path or "the network"
         self.recorder.unknown([last], last.shape, f"the rest of {where}", self.path)
-        self._broken_off = f"{error} What ran before that is counted."
+        self._supposed.broken_off = f"{error} What ran before that is counted."
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What had to be supposed, in sentences."""
-        chosen = f"How many values {' and '.join(self._choices)} keep depends on the data; all are taken to be kept."
-        return tuple([each for each in (chosen if self._choices else "", self._broken_off) if each])
+        return self._supposed.notes
 
     def stand_in(self, path: str, plain: bool) -> None:
         """Say which module is running, where none really is."""
@@ -584,6 +599,11 @@ def _held(func: Any, outputs: list[torch.Tensor], marks: Any) -> list[torch.Tens
         return outputs
     written = [each.alias_info is not None and each.alias_info.is_write for each in func._schema.returns]
     return [marks[0][0] if own else output for own, output in itertools.zip_longest(written, outputs)][: len(outputs)]
+
+
+def _by_name(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of an operation by ATen's names."""
+    return {**{argument.name: each for argument, each in zip(func._schema.arguments, args, strict=False)}, **kwargs}
 
 
 def _wanted_device(args: Any, kwargs: Any) -> str:

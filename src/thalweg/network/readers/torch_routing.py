@@ -1,0 +1,208 @@
+"""How often a PyTorch network chooses what, where each of several is as likely as any other: tokens among experts.
+
+A router names the best few of n experts for each token. Which ones depends on the data, but in all there are as many
+choices as tokens times those few; a network without data is read as if each expert were named equally often. From the
+numbers that `topk` or `argmax` gives we follow the masks that are made of them, up to where places are taken by a mask
+or choices are counted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any, TypeAlias
+
+from thalweg.network.readers.lazy_torch import torch
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Whole numbers, each of 0 to `out_of` - 1 equally often."""
+
+    out_of: int
+
+
+@dataclass(frozen=True, slots=True)
+class Marked:
+    """Numbers of which a share is not 0, everywhere alike."""
+
+    share: Fraction
+
+
+Choice: TypeAlias = Named | Marked
+
+
+class Supposed:
+    """What had to be supposed in a run where data decides.
+
+    Attributes:
+        broken_off: why the rest was not run, in a sentence.
+    """
+
+    def __init__(self) -> None:
+        self._all: dict[str, None] = {}
+        self._even: dict[str, None] = {}
+        self.broken_off = ""
+
+    def all_of(self, name: str) -> None:
+        """That an operation chooses all that it can."""
+        self._all[name] = None
+
+    def evenly(self, name: str) -> None:
+        """That an operation chooses as much of each of several."""
+        self._even[name] = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """In sentences."""
+        found = []
+        if self._all:
+            names = " and ".join(self._all)
+            found.append(f"How many values {names} keep depends on the data; all are taken to be kept.")
+        if self._even:
+            first, *others = self._even
+            where = f"{first} and {len(others):,} more" if others else first
+            found.append(
+                f"Which experts, or the like, are chosen depends on the data; each is taken to be chosen equally often "
+                f"({where})."
+            )
+        return (*found, self.broken_off) if self.broken_off else tuple(found)
+
+
+ROUTERS = frozenset({"topk", "argmax"})
+"""Operations that name some of several."""
+
+_KEPT = frozenset(
+    {
+        "view", "_unsafe_view", "reshape", "flatten", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand",
+        "select", "slice", "index", "index_select", "split", "chunk", "unbind", "clone", "contiguous", "to", "_to_copy",
+        "alias", "detach",
+    }
+)  # fmt: skip
+"""Operations that take values as they are; a mask stays one in any type of numbers."""
+
+_BOTH = frozenset({"mul", "logical_and", "bitwise_and", "and"})
+
+
+def choices(
+    operation: str, given: Mapping[str, Any], known: Sequence[Choice | None], results: int
+) -> Sequence[Choice | None]:
+    """What an operation makes of choices, for each of its results.
+
+    Args:
+        operation: its name in ATen, without the sign of in-place variants.
+        given: its arguments by ATen's names.
+        known: what is known of the tensors among them.
+        results: how many it has.
+    """
+    if operation in ROUTERS:
+        x, dim = given["self"], given.get("dim", -1)
+        return [None] * (results - 1) + [Named(x.shape[dim]) if x.dim() and dim is not None else None]
+    if operation in _KEPT:
+        return [known[0]] * results
+    return [_mask(operation, given, known)] * results
+
+
+def _mask(operation: str, given: Mapping[str, Any], known: Sequence[Choice | None]) -> Marked | None:
+    """The mask that an operation makes of numbers that name something, or of other masks."""
+    first = known[0]
+    shares = [each.share for each in known if isinstance(each, Marked)]
+    out_of = [each.out_of for each in known if isinstance(each, Named)]
+    if operation in _BOTH:
+        return Marked(min(shares)) if shares else None
+    if operation in ("gt", "ne") and isinstance(first, Marked) and given["other"] == 0:
+        return first
+    if operation == "any" and isinstance(first, Marked):
+        return Marked(min(Fraction(1), first.share * _together(given)))
+    if operation == "eq" and len(out_of) == 1:
+        return Marked(Fraction(1, *out_of))
+    if operation == "one_hot" and isinstance(first, Named):
+        return Marked(Fraction(1, max(first.out_of, given["num_classes"])))
+    if operation == "scatter" and out_of and given["self"].shape[given["dim"]] == out_of[0]:
+        return Marked(Fraction(given["index"].shape[given["dim"]], out_of[0]))
+    return None
+
+
+def counted(operation: str, given: Mapping[str, Any], choice: Choice | None) -> list[torch.Tensor]:
+    """The results, with their numbers, of an operation that counts choices or lists them; none for any other.
+
+    Args:
+        operation: its name in ATen.
+        given: its arguments by ATen's names.
+        choice: what is known of the first.
+    """
+    if operation == "bincount" and isinstance(choice, Named):
+        found = _counts(given["self"], choice)
+        return [torch.cat([found, found.new_zeros(max(0, given.get("minlength", 0) - choice.out_of))])]
+    if operation == "_unique2" and isinstance(choice, Named) and not given.get("return_inverse"):
+        return [torch.arange(choice.out_of), torch.empty(0), _counts(given["self"], choice)]
+    if operation not in ("sum", "any", "count_nonzero") or not isinstance(choice, Marked):
+        return []
+    x, over = given["self"], _over(given)
+    many = choice.share * _together(given)
+    if many < 1 or x.is_floating_point():
+        return []
+    shape = [1 if axis in over else n for axis, n in enumerate(x.shape) if axis not in over or given.get("keepdim")]
+    found = _even(many, math.prod(shape)).reshape(shape)
+    return [found > 0 if operation == "any" else found]
+
+
+def let_through(
+    func: Any, operation: str, args: Sequence[Any], choice_of: Callable[[torch.Tensor], Choice | None]
+) -> Any:
+    """What an operation gives that takes the places a mask lets through, without data; None for any other.
+
+    Args:
+        func: the operation.
+        operation: its name in ATen.
+        args: its arguments.
+        choice_of: what is known of a tensor.
+    """
+
+    def places(mask: torch.Tensor) -> list[torch.Tensor]:
+        choice = choice_of(mask)
+        if not isinstance(choice, Marked):
+            return []
+        many = math.ceil(mask.numel() * choice.share)
+        return [torch.empty(many, dtype=torch.int64, device="meta") for _ in range(mask.dim())]
+
+    if operation == "where" and len(args) == 1:
+        return places(args[0]) or None
+    if operation in ("nonzero", "argwhere"):
+        found = places(args[0])
+        return torch.stack(found, 1) if found else None
+    if operation != "index":
+        return None
+    indices: list[torch.Tensor | None] = []
+    for each in args[1]:
+        if each is None or each.dtype is not torch.bool:
+            indices.append(each)
+        elif found := places(each):
+            indices += found
+        else:
+            return None
+    return func(args[0], indices)
+
+
+def _counts(x: torch.Tensor, choice: Named) -> torch.Tensor:
+    """How often each is named."""
+    return _even(Fraction(x.numel(), choice.out_of), choice.out_of)
+
+
+def _even(many: Fraction, count: int) -> torch.Tensor:
+    """So many each, in whole numbers that have the same sum."""
+    return torch.tensor([math.floor(many * (place + 1)) - math.floor(many * place) for place in range(count)])
+
+
+def _together(given: Mapping[str, Any]) -> int:
+    """How many values each result is made of."""
+    return math.prod(given["self"].shape[axis] for axis in _over(given))
+
+
+def _over(given: Mapping[str, Any]) -> set[int]:
+    """The axes that are put together."""
+    rank, dim = given["self"].dim(), given.get("dim")
+    axes = range(rank) if dim is None or dim == [] else [dim] if isinstance(dim, int) else dim
+    return {axis % max(1, rank) for axis in axes}

@@ -1,0 +1,125 @@
+"""What is written into parts of a tensor, against the gradients of real runs in float64."""
+
+from __future__ import annotations
+
+import random
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
+
+from torch import nn  # noqa: E402
+
+import thalweg as tw  # noqa: E402
+
+SIZE, CHANNELS = 8, 6
+
+
+class Writes(nn.Module):
+    """Two convolutions of different sizes, of which parts are written into one tensor through views of many kinds."""
+
+    def __init__(self, rng):
+        super().__init__()
+        self.one, self.five = nn.Conv2d(2, CHANNELS, 1), nn.Conv2d(2, CHANNELS, 5, padding=2)
+        self.last = nn.Conv2d(CHANNELS, 1, 1)
+        self.blank = rng.random() < 0.5
+        # Which channels hold what is not told apart, so they are written once.
+        self.ways = [rng.choice(OF_CHANNELS), *(rng.choice(OF_POSITIONS) for _ in range(rng.randint(0, 2)))]
+        rng.shuffle(self.ways)
+        self.numbers = [sorted(rng.sample(range(CHANNELS + 1), 2)) for _ in self.ways]
+
+    def forward(self, x):
+        values = self.one(x)
+        y = torch.zeros_like(values) if self.blank else self.five(x)
+        for way, (start, stop) in zip(self.ways, self.numbers, strict=True):
+            way(y, values if self.blank else self.one(x), start, stop)
+            values = self.five(x)
+        return self.last(y)
+
+
+def channels(y, values, start, stop):
+    y[:, start:stop] = values[:, start:stop]
+
+
+def every_other_channel(y, values, start, stop):
+    y[:, start % 2 :: 2] = values[:, : CHANNELS // 2]
+
+
+def one_channel(y, values, start, stop):
+    y[:, start] = values[:, 0]
+
+
+def rows(y, values, start, stop):
+    y[:, :, start:stop] = values[:, :, start:stop]
+
+
+def columns_elsewhere(y, values, start, stop):
+    y[..., start:stop] = values[..., start + 1 : stop + 1]
+
+
+def one_row(y, values, start, stop):
+    y[:, :, start] = values[:, :, 2]
+
+
+def a_block(y, values, start, stop):
+    y[:, start:stop, :, 2:5] = values[:, start:stop, :, 2:5]
+
+
+def turned(y, values, start, stop):
+    y.transpose(2, 3)[:, :, start:stop] = values.transpose(2, 3)[:, :, start:stop]
+
+
+def in_another_shape(y, values, start, stop):
+    y.view(1, CHANNELS // 2, 2, SIZE, SIZE)[:, :, 1] = values[:, : CHANNELS // 2]
+
+
+def added(y, values, start, stop):
+    y[:, :, start:stop] += values[:, :, start:stop]
+
+
+def all_of_it(y, values, start, stop):
+    y[:] = values
+
+
+OF_CHANNELS = [channels, every_other_channel, one_channel, a_block, in_another_shape]
+OF_POSITIONS = [rows, columns_elsewhere, one_row, turned, added, all_of_it]
+
+
+def test_what_is_written_into_views_is_seen_where_it_is():
+    rng = random.Random(5)
+    torch.manual_seed(5)
+    units = 0
+    for seed in range(150):
+        module = Writes(random.Random(seed)).double()
+        with torch.no_grad():
+            for each in module.parameters():
+                each.uniform_(0.1, 1)
+        answer = tw.size(module, (2, SIZE, SIZE))
+        assert answer.complete
+        assert answer.lost == (), (seed, module.ways)
+        x = torch.rand(1, 2, SIZE, SIZE, dtype=torch.float64, requires_grad=True)
+        y = module(x)
+        for row, column in rng.sample(list(np.ndindex(SIZE, SIZE)), 12):
+            (found,) = torch.autograd.grad(y[0, 0, row, column], x, retain_graph=True)
+            seen = np.argwhere(found[0].sum(0).numpy())
+            wanted = tuple(zip(seen.min(0).tolist(), seen.max(0).tolist(), strict=True)) if len(seen) else None
+            assert answer.unit("last", (row, column)).clipped == wanted, (seed, module.ways, row, column)
+            units += 1
+    assert units == 1800
+
+
+def test_every_other_row_is_not_followed_and_not_told_wrong():
+    class Rows(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.five = nn.Conv2d(2, 2, 5, padding=2)
+
+        def forward(self, x):
+            y = self.five(x)
+            y[:, :, ::2] = x[:, :, ::2]
+            return y + 1
+
+    answer = tw.size(Rows(), (2, 8, 8))
+    assert answer.complete
+    assert answer.lost == ("copy",)

@@ -1,0 +1,222 @@
+"""Networks that send each token to a few experts, in the ways people write them, against counts of real runs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+import thalweg as tw  # noqa: E402
+
+WIDTH, EXPERTS, FEW = 16, 8, 2
+
+
+class Routed(nn.Module):
+    """Attention, and a layer of experts behind it that is written in one of many ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.way = way
+        self.query, self.key = nn.Linear(WIDTH, WIDTH), nn.Linear(WIDTH, WIDTH)
+        self.gate = nn.Linear(WIDTH, EXPERTS, bias=False)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(WIDTH, 32), nn.SiLU(), nn.Linear(32, WIDTH)) for _ in range(EXPERTS)
+        )
+
+    def forward(self, x):
+        x = x + torch.softmax(self.query(x) @ self.key(x).transpose(1, 2), -1) @ x
+        tokens = x.reshape(-1, WIDTH)
+        shares, named = torch.topk(functional.softmax(self.gate(tokens), -1), FEW, dim=-1)
+        return self.way(self, tokens, shares, named).reshape(x.shape)
+
+
+def by_place(m, x, shares, named):
+    y = torch.zeros_like(x)
+    for number, expert in enumerate(m.experts):
+        token, choice = torch.where(named == number)
+        y[token] += expert(x[token]) * shares[token, choice, None]
+    return y
+
+
+def by_pairs(m, x, shares, named):
+    y = torch.zeros_like(x)
+    for number, expert in enumerate(m.experts):
+        pairs = torch.nonzero(named == number)
+        y.index_add_(0, pairs[:, 0], expert(x[pairs[:, 0]]) * shares[pairs[:, 0], pairs[:, 1], None])
+    return y
+
+
+def by_hits(m, x, shares, named):
+    y = torch.zeros_like(x)
+    mask = functional.one_hot(named, EXPERTS).permute(2, 1, 0)
+    for number in torch.greater(mask.sum(dim=(-1, -2)), 0).nonzero():
+        choice, token = torch.where(mask[number].squeeze(0))
+        y.index_add_(0, token, m.experts[int(number)](x[token]) * shares[token, choice, None])
+    return y
+
+
+def by_name(m, x, shares, named):
+    y = torch.zeros_like(x)
+    experts = {f"expert {number}": expert for number, expert in enumerate(m.experts)}
+    for number in torch.unique(named):
+        token, choice = (named == number).nonzero(as_tuple=True)
+        y[token] += experts[f"expert {number}"](x[token]) * shares[token, choice, None]
+    return y
+
+
+def by_mask(m, x, shares, named):
+    y = torch.zeros_like(x)
+    for number, expert in enumerate(m.experts):
+        of_expert = (named == number).any(dim=-1)
+        if of_expert.any():
+            y[of_expert] += expert(x[of_expert])
+    return y
+
+
+def by_what_is_left_of_a_mask(m, x, shares, named):
+    y = torch.zeros_like(x)
+    room = torch.cumsum(functional.one_hot(named, EXPERTS), dim=0) <= len(x)
+    mask = (functional.one_hot(named, EXPERTS) * room).bool() & (shares > 0)[..., None]
+    for number, expert in enumerate(m.experts):
+        token, choice = torch.where(mask[..., number])
+        y[token] += expert(x[token]) * shares[token, choice, None]
+    return y
+
+
+def by_count(m, x, shares, named):
+    y = torch.zeros_like(x)
+    counts = torch.bincount(named.flatten(), minlength=EXPERTS + 1).tolist()
+    for number, expert in enumerate(m.experts):
+        if counts[number] == 0:
+            continue
+        token, choice = torch.where(named == number)
+        y[token] += expert(x[token]) * shares[token, choice, None]
+    return y
+
+
+def in_order(m, x, shares, named):
+    counts = named.new_zeros((len(named), EXPERTS))
+    counts.scatter_(1, named, 1)
+    order = named.view(-1).argsort()
+    taken, found, start = x[order // FEW], [], 0
+    for number, count in enumerate(counts.sum(dim=0).cpu().numpy()):
+        found.append(m.experts[number](taken[start : start + count]))
+        start += count
+    found = torch.cat(found)
+    back = torch.empty_like(found)
+    back[order] = found
+    return (back.view(*named.shape, -1) * shares.unsqueeze(-1)).sum(1)
+
+
+def in_parts(m, x, shares, named):
+    flat = named.flatten()
+    order = flat.argsort()
+    parts = torch.split(x[order // FEW], torch.bincount(flat, minlength=EXPERTS).tolist())
+    found = torch.cat([expert(part) for expert, part in zip(m.experts, parts, strict=True)])
+    return torch.zeros_like(x).index_add(0, order // FEW, found * shares.flatten()[order][:, None])
+
+
+WAYS = [
+    by_place, by_pairs, by_hits, by_name, by_mask, by_what_is_left_of_a_mask, by_count, in_order, in_parts,
+]  # fmt: skip
+
+
+def counted(module, tokens):
+    """The multiply-accumulates of a real run, by PyTorch's counter."""
+    module = module.eval()
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        module(torch.rand(1, tokens, WIDTH))
+    return counter.get_total_flops() // 2
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_experts_are_counted_as_in_a_real_run(way):
+    module = Routed(way)
+    answer = tw.size(module, (64, WIDTH))
+    assert answer.complete
+    assert answer.lost == ()
+    experts = [layer for layer in answer.layers if layer.name.startswith("experts") and layer.kind == "linear"]
+    outside = answer.totals.macs - sum(layer.macs for layer in experts)
+    assert len(experts) == 2 * EXPERTS
+    assert {layer.output[0] for layer in experts} == {64 * FEW // EXPERTS}
+    assert outside + 64 * FEW * 2 * WIDTH * 32 == answer.totals.macs == counted(module, 64)
+    assert any("each is taken to be chosen equally often" in note for note in answer.table().notes)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_does_not_divide_is_at_most_one_token_more_for_each_expert(way):
+    module = Routed(way)
+    real = counted(module, 61)
+    found = tw.size(module, (61, WIDTH)).totals.macs
+    assert 0 <= found - real < EXPERTS * 2 * WIDTH * 32
+    if way in (in_order, in_parts):
+        assert found == real
+
+
+def test_the_best_expert_of_each_token():
+    def best(m, x, shares, named):
+        y = torch.zeros_like(x)
+        first = torch.argmax(m.gate(x), dim=-1)
+        for number, expert in enumerate(m.experts):
+            mask = first == number
+            if mask.sum() > 0:
+                y[mask] = expert(x[mask])
+        return y
+
+    module = Routed(best)
+    answer = tw.size(module, (64, WIDTH))
+    assert answer.complete
+    assert answer.totals.macs == counted(module, 64)
+
+
+def test_counts_of_choices_add_up():
+    from thalweg.network.readers.torch_routing import Named, counted
+
+    for tokens in range(1, 40):
+        (found,) = counted("bincount", {"self": torch.zeros(tokens)}, Named(7))
+        assert (int(found.sum()), found.numel()) == (tokens, 7)
+        assert int(found.max() - found.min()) <= 1
+
+
+def test_a_mask_of_what_no_router_named_lets_all_through():
+    class Kept(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(WIDTH, 4)
+
+        def forward(self, x):
+            labels = (x.sum(-1) * 3).long()
+            return self.fc(x[labels == 2])
+
+    answer = tw.size(Kept(), (10, WIDTH))
+    assert not answer.complete
+    assert answer.totals.macs == 10 * WIDTH * 4
+
+
+def test_a_number_in_a_message_is_no_reason_to_break_off():
+    class Says(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(WIDTH, 4)
+
+        def forward(self, x):
+            self.message = f"mean {x.mean()} of {torch.tensor(3)}"
+            return self.fc(x)
+
+    assert tw.size(Says(), (10, WIDTH)).complete
+
+
+def test_what_sees_everything_still_does_in_any_order():
+    answer = tw.size(Routed(in_order), (12, WIDTH))
+    assert answer.lost == ()
+    place = max(number for number, layer in enumerate(answer.layers) if layer.name.startswith("experts"))
+    module = Routed(in_order).double()
+    x = torch.rand(1, 12, WIDTH, dtype=torch.float64, requires_grad=True)
+    (gradient,) = torch.autograd.grad(module(x)[0, 5, 0], x)
+    assert np.all(gradient.abs().sum(-1).numpy() > 0)
+    assert answer.unit(place, (0,)).clipped == ((0, 11),)
