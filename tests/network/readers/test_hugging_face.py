@@ -306,3 +306,36 @@ def test_examples_in_a_row_bring_their_own_grids():
     patches, grids = example.run(Grids(), [torch.zeros(2, 6, 4)])
     assert patches.shape == (12, 4)
     assert grids.tolist() == [[1, 2, 3], [1, 2, 3]]
+
+
+CODEC = {"num_filters": 4, "codebook_size": 16, "codebook_dim": 8, "upsampling_ratios": [4, 2], "sampling_rate": 800}
+MIMI = {"num_key_value_heads": 2, "head_dim": 8, "vector_quantization_hidden_dimension": 8, "upsample_groups": 16}
+MIMI |= {"num_quantizers": 3, "num_semantic_quantizers": 1, "sliding_window": 40, "frame_rate": 50}
+SWITCH = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
+SWITCH |= {"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "num_experts": 4, "expert_capacity": 64}
+
+
+@pytest.mark.parametrize(
+    ("config", "shapes"),
+    [
+        (lambda: transformers.EncodecConfig(**CODEC, hidden_size=8, num_lstm_layers=1), ((1, 800),)),
+        (lambda: transformers.MimiConfig(**CODEC, **MIMI, **TOWER), ((1, 800),)),
+        (lambda: transformers.SwitchTransformersConfig(**SWITCH, vocab_size=50), ((32,), (32,))),
+    ],
+)
+def test_numbers_kept_in_buffers_and_experts_chosen_by_data(config, shapes):
+    settings = config()
+    settings._attn_implementation = "eager"
+    answer = tw.size(settings, shapes if len(shapes) > 1 else shapes[0])
+    assert answer.complete
+    assert answer.lost == ()
+    model = transformers.AutoModel.from_config(settings).eval()
+    inputs = {
+        "input_values" if len(shapes) == 1 else name: torch.ones(1, *shape, dtype=None if len(shapes) == 1 else int)
+        for name, shape in zip(("input_ids", "decoder_input_ids"), shapes, strict=False)
+    }
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model(**inputs)
+    unseen = sum(layer.macs for layer in answer.layers if layer.kind == "recurrent" or "cdist" in layer.name)
+    assert answer.totals.parameters == sum(each.numel() for each in model.parameters())
+    assert 2 * (answer.totals.macs - unseen) == counter.get_total_flops()

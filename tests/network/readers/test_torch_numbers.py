@@ -9,6 +9,7 @@ torch = pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
 from torch import nn  # noqa: E402
 
 import thalweg as tw  # noqa: E402
+from thalweg.network.readers.torch_modes import building  # noqa: E402
 
 
 class Deciding(nn.Module):
@@ -160,3 +161,23 @@ def test_triangular_systems_are_counted_like_the_loop_that_solves_them(left, uni
             work += row + (not unit_diagonal)
     assert answer.complete
     assert answer.totals.macs == 2 * 7 * 20 + work
+
+
+def test_whole_numbers_written_down_where_a_module_is_built_keep_their_values():
+    class Strided(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("step", torch.tensor(3))
+            self.register_buffer("scale", torch.tensor([0.5, 2.0]))
+            self.conv = nn.Conv1d(2, 4, 3)
+
+        def forward(self, x):
+            return self.conv(x * self.scale[:, None])[..., :: int(self.step)]
+
+    with building():
+        module = Strided()
+    devices = [each.device.type for each in (module.step, module.scale, module.conv.weight)]
+    assert devices == ["cpu", "meta", "meta"]
+    answer = tw.size(module, (2, 20))
+    assert answer.layers[-1].output == (4, 6)
+    assert answer.unit(-1, (5,)).clipped == ((15, 17),)

@@ -220,3 +220,18 @@ def test_what_sees_everything_still_does_in_any_order():
     (gradient,) = torch.autograd.grad(module(x)[0, 5, 0], x)
     assert np.all(gradient.abs().sum(-1).numpy() > 0)
     assert answer.unit(place, (0,)).clipped == ((0, 11),)
+
+
+def test_distances_to_a_codebook_are_products():
+    class Codebook(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.words = nn.Parameter(torch.rand(10, WIDTH))
+
+        def forward(self, x):
+            return torch.cdist(x, self.words).argmin(-1)
+
+    answer = tw.size(Codebook(), (50, WIDTH))
+    assert answer.complete
+    assert (answer.totals.parameters, answer.totals.macs) == (10 * WIDTH, 50 * 10 * WIDTH)
+    assert answer.unit("words", (7,)).clipped == ((7, 7),)

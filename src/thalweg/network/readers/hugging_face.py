@@ -62,10 +62,10 @@ def build(config: Any) -> Any:
     for its type, and else the model without a head. The configuration of a part (the text encoder of a CLIP) gives that
     part.
     """
-    import torch
-
     transformers = _transformers()
     from transformers.models.auto import modeling_auto as auto
+
+    from thalweg.network.readers.torch_modes import building
 
     named = next(iter(config.architectures or ()), None)
     head = getattr(transformers, named, None) if named else None
@@ -75,7 +75,7 @@ def build(config: Any) -> Any:
         only_causal = config.model_type in causal and not others
         head = transformers.AutoModelForCausalLM if only_causal else _part(config) or transformers.AutoModel
     try:
-        with torch.device("meta"):
+        with building():
             return (getattr(head, "_from_config", None) or head.from_config)(config)
     except Exception as error:
         raise InputError(f"Building the model of this {type(config).__name__} failed: {_first(error)}.") from error

@@ -22,6 +22,7 @@ from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.torch_copy import Copied, copied
 from thalweg.network.readers.torch_export import read_program
 from thalweg.network.readers.torch_inputs import found_input, given_input
+from thalweg.network.readers.torch_modes import building
 from thalweg.network.readers.torch_run import DependsOnDataError, Entry, OtherEntryError, Run
 from thalweg.network.readers.torch_starts import several, written_down
 
@@ -63,8 +64,7 @@ def read(model: Any, shape: Sequence[Any] | None = None) -> Graph:
 
 def without_weights() -> AbstractContextManager[object]:
     """Where modules are built, they have no weights."""
-    context: AbstractContextManager[object] = torch.device("meta")
-    return context
+    return building()
 
 
 def _is_config(model: object) -> bool:

@@ -21,6 +21,13 @@ def listening(run: Run) -> Iterator[None]:
         yield
 
 
+@contextlib.contextmanager
+def building() -> Iterator[None]:
+    """While this lasts, modules are built without weights; whole numbers that are written down keep their values."""
+    with torch.device("meta"), _written_class()():
+        yield
+
+
 def run_mode(run: Run) -> Any:
     """A dispatch mode that tells a run of every operation."""
     return _mode_class()(run)
@@ -54,7 +61,6 @@ def _literal_class() -> Any:
     """The class of function modes, which needs PyTorch to be defined."""
     from torch.overrides import TorchFunctionMode
 
-    makers = (torch.tensor, torch.as_tensor)
     indexed, written = torch.Tensor.__getitem__, torch.Tensor.__format__
 
     class Literal(TorchFunctionMode):  # type: ignore[misc]
@@ -71,7 +77,7 @@ def _literal_class() -> Any:
             if func is written and (value := value_of(args[0])) is not None:  # a number in a name
                 return format(value, *args[1:])
             if (
-                func in makers
+                func in _makers()
                 and _is_meta(kwargs.get("device"))
                 and not isinstance(kwargs.get("data", *args[:1]), torch.Tensor)
             ):
@@ -86,6 +92,31 @@ def _literal_class() -> Any:
             return index
 
     return Literal
+
+
+@functools.cache
+def _written_class() -> Any:
+    """The class of function modes for what is built, which needs PyTorch to be defined."""
+    from torch.overrides import TorchFunctionMode
+
+    class Written(TorchFunctionMode):  # type: ignore[misc]
+        """Makes whole numbers that are written down with their values."""
+
+        def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            kwargs = kwargs or {}
+            if func in _makers() and kwargs.get("device") is None:
+                made = func(*args, **{**kwargs, "device": "cpu"})
+                if not made.is_floating_point():
+                    return made
+            return func(*args, **kwargs)
+
+    return Written
+
+
+@functools.cache
+def _makers() -> frozenset[Any]:
+    """What makes tensors of numbers that are written down."""
+    return frozenset({torch.tensor, torch.as_tensor})
 
 
 def _is_meta(device: Any) -> bool:

@@ -148,6 +148,13 @@ def _product(call: Call, x: Array, y: Array) -> Answer:
     return _times(call, x, y)
 
 
+@rule("cdist", "_cdist_forward", "_euclidean_dist")
+def _distances(call: Call, x: Array, y: Array, *_: Any, **__: Any) -> Answer:
+    """Of each row to each of the other array's, as of features to the words of a codebook."""
+    order = [*range(len(y.shape) - 2), len(y.shape) - 1, len(y.shape) - 2]
+    return _times(call, x, call.recorder.permute(y, order))
+
+
 @rule("linalg_solve_triangular")
 def _substitution(
     call: Call, x: Array, y: Array, *, upper: bool, left: bool = True, unitriangular: bool = False

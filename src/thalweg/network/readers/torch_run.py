@@ -569,7 +569,9 @@ _CHANNELS_FIRST = frozenset(
         "avg_pool2d", "avg_pool3d", "max_pool2d_with_indices",
     }
 )  # fmt: skip
-_CHANNELS_LAST = frozenset({"linear", "layer_norm", "rms_norm", "lstm", "gru", "rnn_tanh", "rnn_relu", "matmul", "mm"})
+_CHANNELS_LAST = frozenset(
+    {"cdist", "linear", "layer_norm", "rms_norm", "lstm", "gru", "rnn_tanh", "rnn_relu", "matmul", "mm"}
+)
 
 _WORDS = {"scaled_dot_product_attention": "attention", "cat": "concat"}
 """What people call some operations."""
