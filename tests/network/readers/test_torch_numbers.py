@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 torch = pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
 
@@ -10,6 +13,7 @@ from torch import nn  # noqa: E402
 
 import thalweg as tw  # noqa: E402
 from thalweg.network.readers.torch_modes import building  # noqa: E402
+from thalweg.network.readers.torch_numbers import worked_out_thinly  # noqa: E402
 
 
 class Deciding(nn.Module):
@@ -181,3 +185,55 @@ def test_whole_numbers_written_down_where_a_module_is_built_keep_their_values():
     answer = tw.size(module, (2, 20))
     assert answer.layers[-1].output == (4, 6)
     assert answer.unit(-1, (5,)).clipped == ((15, 17),)
+
+
+@given(st.data())
+@settings(max_examples=60)
+def test_many_numbers_of_which_few_differ_are_worked_out_as_if_they_were_few(data):
+    """Masks of 300 x 300 and more, each the same along some axes, through what masks are made with."""
+    rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    shape = (2, 300, 301)
+
+    def thin():
+        kept = [n if data.draw(st.booleans()) and n < 100 else 1 for n in shape]
+        kept[data.draw(st.integers(0, 2))] = 1
+        return torch.from_numpy(rng.random(kept) < 0.5).expand(shape)
+
+    one, other = thin(), thin()
+    chosen = torch.ops.aten.where.ScalarOther, (one, torch.tensor(0.0), -1.0)
+    scores = worked_out_thinly(*chosen, {}, shape)
+    for func, args in [
+        (torch.ops.aten.bitwise_and.Tensor, (one, other)),
+        (torch.ops.aten.__or__.Tensor, (one, other)),
+        chosen,
+        (torch.ops.aten.masked_fill.Scalar, (scores, other, 2.0)),
+        (torch.ops.aten._to_copy.default, (one,)),
+        (torch.ops.aten.permute.default, (one, (2, 0, 1))),
+    ]:
+        wanted = func(*args)
+        found = worked_out_thinly(func, args, {}, wanted.shape)
+        assert found is not None
+        assert (found.dtype, torch.equal(found, wanted)) == (wanted.dtype, True)
+        assert found.untyped_storage().nbytes() <= 8 * 2 * 301
+
+
+def test_many_numbers_that_differ_are_not_kept():
+    causal = torch.ops.aten.le.Tensor, (torch.arange(300), torch.arange(300)[:, None])
+    assert worked_out_thinly(*causal, {}, (300, 300)) is None
+    assert (
+        worked_out_thinly(torch.ops.aten.cumsum.default, (torch.ones(300).expand(300, 300), 0), {}, (300, 300)) is None
+    )
+
+
+def test_one_of_many_numbers_that_are_the_same_can_be_written():
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.right, self.wrong = nn.Linear(4, 2), nn.Linear(4, 3)
+
+        def forward(self, x):
+            row = (torch.ones(1, 300).expand(300, 300) * 1)[7]
+            row[3] = 0
+            return self.right(x) if row.sum() == 299 else self.wrong(x)
+
+    assert tw.size(Masked(), (4,)).layers[0].output == (2,)

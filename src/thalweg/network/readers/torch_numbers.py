@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.lazy_torch import torch
+from thalweg.network.readers.torch_copy import MOST_VALUES
 from thalweg.network.readers.torch_routing import Choice
 
 MARK = "_thalweg"
@@ -15,6 +17,10 @@ MARK = "_thalweg"
 
 FEW = frozenset({"arange", "zeros", "ones", "full", "scalar_tensor", "empty"})
 """Operations that make constants from nothing."""
+
+_VIEWS = frozenset({"expand", "expand_as", "select", "slice", "squeeze", "unsqueeze", "permute", "transpose", "alias"})
+
+_COPIES = frozenset({"to", "_to_copy", "clone", "contiguous", "__and__", "__or__", "where"})
 
 _UNWRITTEN = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"})
 """Operations that make constants whose numbers come later; until then we take them for 0."""
@@ -52,25 +58,99 @@ def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
 
 def worked_out(func: Any, args: Any, kwargs: Any) -> Any:
     """What an operation makes of known numbers; None where some are not known, or it does not run."""
-
-    def known(x: Any) -> Any:
-        if isinstance(x, torch.Tensor):
-            mark = getattr(x, MARK, None)
-            if mark is None and not x.is_meta:
-                return x
-            if mark is None or mark.value is None:
-                raise LookupError
-            return mark.value
-        if isinstance(x, torch.device):
-            return torch.device("cpu")
-        return type(x)(known(each) for each in x) if type(x) in (list, tuple) else x
-
     try:
-        known_kwargs = {key: "cpu" if key == "device" else known(each) for key, each in kwargs.items()}
-        made = func(*known(args), **known_kwargs)
+        made = func(*_known(args), **_known_by_name(kwargs))
     except Exception:
         return None
     return made.zero_() if func.overloadpacket.__name__ in _UNWRITTEN else made
+
+
+def worked_out_thinly(func: Any, args: Any, kwargs: Any, shape: Sequence[int]) -> torch.Tensor | None:
+    """What an operation makes of known numbers where these are very many, but the same all along most axes.
+
+    They are worked out once along these axes, as for a mask that lets everything through.
+
+    Args:
+        func: the operation.
+        args: its arguments.
+        kwargs: those with names.
+        shape: of the result.
+    """
+    operation = func.overloadpacket.__name__
+    try:
+        known, named = _known(args), _known_by_name(kwargs)
+        if operation in _VIEWS:
+            made = func(*known, **named)
+        elif torch.Tag.pointwise in func.tags or operation in _COPIES:
+            spread = [each.broadcast_to(shape) for each in [*known, *named.values()] if _is_array(each)]
+            varied = [axis for axis in range(len(shape)) if not all(_is_still(each, axis) for each in spread)]
+            if not spread or math.prod(shape[axis] for axis in varied) > MOST_VALUES:
+                return None
+            thin = tuple([slice(None) if axis in varied else slice(1) for axis in range(len(shape))])
+            known = [each.broadcast_to(shape)[thin] if _is_array(each) else each for each in known]
+            named = {key: each.broadcast_to(shape)[thin] if _is_array(each) else each for key, each in named.items()}
+            made = func(*known, **named).expand(shape)
+        else:
+            return None
+    except Exception:
+        return None
+    return made if _one_of_each(made).numel() <= MOST_VALUES else None
+
+
+def make_room(tensor: torch.Tensor) -> None:
+    """Before a tensor is written into: a place of its own for each number, where those that are the same share one.
+
+    So it is for what the tensor is a view of, up to what would be too many; the numbers of that are known no longer.
+    """
+    chain: list[tuple[torch.Tensor, Traced, torch.Tensor]] = []
+    view: torch.Tensor | None = tensor
+    while view is not None and (mark := getattr(view, MARK, None)) is not None and mark.value is not None:
+        chain.append((view, mark, mark.value))
+        view = mark.base
+    if not any(0 in value.stride() for _, _, value in chain):
+        return
+    few = [each for each in chain if each[0].numel() <= MOST_VALUES]
+    whole, _, value = few[-1]
+    numbers = torch.empty_strided(whole.shape, whole.stride(), dtype=whole.dtype).copy_(value)
+    for _, mark, _ in chain:
+        mark.value = None
+    for part, mark, _ in few:
+        behind = part.storage_offset() - whole.storage_offset()
+        mark.value = numbers.as_strided(part.shape, part.stride(), behind)
+
+
+def _known(x: Any) -> Any:
+    """An argument with the numbers of tensors in their place."""
+    if isinstance(x, torch.Tensor):
+        mark = getattr(x, MARK, None)
+        if mark is None and not x.is_meta:
+            return x
+        if mark is None or mark.value is None:
+            raise LookupError
+        return mark.value
+    if isinstance(x, torch.device):
+        return torch.device("cpu")
+    return type(x)(_known(each) for each in x) if type(x) in (list, tuple) else x
+
+
+def _known_by_name(kwargs: Any) -> dict[str, Any]:
+    return {key: "cpu" if key == "device" else _known(each) for key, each in kwargs.items()}
+
+
+def _is_array(x: Any) -> bool:
+    """Whether it is a tensor with axes; one number alone does not decide the type of a result."""
+    return isinstance(x, torch.Tensor) and x.dim() > 0
+
+
+def _is_still(x: torch.Tensor, axis: int) -> bool:
+    """Whether numbers are the same all along an axis."""
+    few = _one_of_each(x)
+    return few.numel() <= MOST_VALUES and bool((few == few.narrow(axis, 0, 1)).all())
+
+
+def _one_of_each(x: torch.Tensor) -> torch.Tensor:
+    """The numbers that are stored, without their repetitions along axes."""
+    return x[tuple([slice(None) if stride else slice(1) for stride in x.stride()])]
 
 
 def without_numbers(x: Any) -> Any:

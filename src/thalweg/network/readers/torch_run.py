@@ -29,10 +29,12 @@ from thalweg.network.readers.torch_numbers import (
     MARK,
     Traced,
     is_real,
+    make_room,
     masks_as_places,
     places_of,
     without_numbers,
     worked_out,
+    worked_out_thinly,
 )
 from thalweg.network.readers.torch_operations import ELEMENTWISE, RULES, Call, elementwise
 from thalweg.network.readers.torch_parts import written_into
@@ -306,10 +308,15 @@ class Run:
         """The same operation on the numbers, where they are known and few."""
         if all(is_real(each) for each in [*outputs, *(tensor for tensor, _ in marks)]):
             return None
-        if any(each.numel() > MOST_VALUES for each in outputs):
-            return None
         if operation in _RANDOM or any(mark is not None and mark.array.weights for _, mark in marks):
             return None
+        if any(each.numel() > MOST_VALUES for each in outputs):
+            if len(outputs) > 1 or func._schema.is_mutable:
+                return None
+            made = worked_out_thinly(func, args, kwargs, outputs[0].shape)
+            return None if made is None else [made]
+        if marks and func._schema.is_mutable:
+            make_room(marks[0][0])
         made = worked_out(func, args, kwargs)
         return None if made is None else _tensors((made,), {})
 
