@@ -673,6 +673,46 @@ def test_flat_maps_in_another_order_are_not_added():
     assert answer.lost == ("add a",)
 
 
+def test_flat_maps_that_are_centred_on_different_places_are_reported():
+    map_ = ReceptiveFields(read_spec("input 8x9x2; a: conv2-2 same; from input; add a"))
+    flat = ReceptiveFields(read_spec("input 8x9x2; conv2-2 same; a: flatten; from input; flatten; add a"))
+    assert [(each.axis, each.offset) for each in map_.misaligned] == [(0, 0.5), (1, 0.5)]
+    assert [(each.axis, each.offset) for each in flat.misaligned] == [(0, 0.5), (1, 0.5)]
+
+
+def test_several_flat_maps_show_what_they_have_in_common():
+    answer = tw.size("input 6x6x2; maxpool; upsample2; conv2-2; a: flatten; from input; conv3-2; flatten; concat a")
+    finer = next(layer for layer in answer.layers if layer.phases[0] is not None)
+    joined = answer.layers[-1]
+    assert (joined.receptive_field, joined.phases) == (finer.receptive_field, (None, None))
+
+
+def test_flat_maps_seen_in_another_shape_are_not_followed():
+    image = Tensor(0, (4, 3), (0,), 1)
+    row = Tensor(1, (12,), (), 0, flat=image.as_flat)
+    flatten = Operation(Kind.FLATTEN, "flatten", (image,), (row,), flat_pieces=(Piece(12, 0),))
+    two = Tensor(2, (24,), (), 0, flat=row.flat * 2)
+    pieces = (Piece(12, 0), Piece(12, 1))
+    joined = Operation(Kind.CONCATENATE, "join", (row, row), (two,), flat_pieces=pieces)
+    again = Operation(
+        Kind.CROP,
+        "again",
+        (Tensor(1, (3, 4), (), None),),
+        (replace(row, id=3),),
+        flat_pieces=(Piece(12, 0),),
+        traced=True,
+    )
+    mixed = Operation(Kind.ADD, "mixed", (row, Tensor(0, (12,), (0,), None)), (replace(row, id=4),))
+    fields = ReceptiveFields(Graph((image,), (flatten, joined, again, mixed)))
+    assert fields.of(two).parts == fields.of(row).parts * 2
+    assert fields.lost == ["again", "mixed"]
+
+
+def test_units_of_flat_maps_that_a_network_makes_of_a_vector_see_no_positions():
+    answer = tw.size("input 10; FC-48; reshape 4x4x3; conv3-2; flatten")
+    assert answer.unit("flatten", (5,)).clipped == ()
+
+
 def test_a_decoder_from_a_vector_has_no_positions_to_see():
     graph = read_spec("input 100; FC-784; reshape 7x7x16; convt4-8/2 pad 1; conv3-1")
     fields = ReceptiveFields(graph)

@@ -161,8 +161,6 @@ def _length(ends: Ends | None) -> int:
 
 def misalignments(operation: Operation, fields: Mapping[int, AnyField[Unclipped] | None]) -> list[Misalignment]:
     """Where the branches of a merge that do not see everything are centred on different places, on average."""
-    if operation.flat_pieces:
-        return []
     flat, extents = operation.output.flat, operation.output.extents
     branches = [
         field

@@ -18,6 +18,7 @@ from torch.nn import functional  # noqa: E402
 
 import thalweg as tw  # noqa: E402
 import torch_networks as networks  # noqa: E402
+from thalweg.network.readers.torch_windows import _NEAREST, _NEAREST_EXACT  # noqa: E402
 
 CONV = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED = {1: nn.ConvTranspose1d, 2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -428,3 +429,20 @@ def test_windows_of_attention():
     for position in ((0, 0), (3, 4), (5, 2), (7, 7)):
         (gradient,) = torch.autograd.grad(y[0, :, *position].sum(), x, retain_graph=True)
         assert answer.unit(len(answer.layers) - 1, position).clipped == box(gradient)
+
+
+@pytest.mark.parametrize("exact", [False, True])
+def test_the_nearest_position_is_that_of_pytorch_or_not_said(exact):
+    """PyTorch works in single precision, which ends on the other side of a whole number now and then."""
+    mode, interpolation = ("nearest-exact", _NEAREST_EXACT) if exact else ("nearest", _NEAREST)
+    unsaid = 0
+    for before in range(1, 40):
+        places = torch.arange(before, dtype=torch.float32)[None, None]
+        for after in range(1, 90):
+            real = torch.nn.functional.interpolate(places, size=after, mode=mode)[0, 0].tolist()
+            found = interpolation.by_ratio(before, after, None)
+            if found is None:
+                unsaid += 1
+            else:
+                assert [min(found.at(unit)[0], before - 1) for unit in range(after)] == real
+    assert 0 < unsaid < 39 * 89 / 20

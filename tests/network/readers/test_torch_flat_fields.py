@@ -183,6 +183,101 @@ def test_the_view_of_tokens_is_that_of_the_patches_behind_the_class_token():
     assert answer.unit(place, (8,)).clipped == ((2, 3), (0, 1))
 
 
+class Pooled(nn.Module):
+    """All tokens together, in one of several ways."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.stem = nn.Conv2d(1, 1, 3, 2)
+        self.token = nn.Parameter(torch.ones(1, 1, 1))
+        self.way = way
+
+    def forward(self, x):
+        tokens = torch.cat([self.token, self.stem(x).flatten(2).transpose(1, 2)], 1)
+        if self.way == "sum":
+            return tokens.sum(1)
+        if self.way == "sum beside each":
+            return tokens + tokens.sum(1, keepdim=True)
+        return tokens.softmax(1)
+
+
+@pytest.mark.parametrize(("way", "index"), [("sum", (0,)), ("sum beside each", (5,)), ("shares", (5,))])
+def test_paths_through_all_tokens_together(way, index):
+    module = Pooled(way).double()
+    torch.nn.init.ones_(module.stem.weight)
+    answer = tw.size(module, (1, 9, 11))
+    assert answer.lost == ()
+    x = torch.rand(1, 1, 9, 11, dtype=torch.float64, requires_grad=True)
+    y = module(x)[0] if way != "shares" else Pooled.forward(_summed(module), x)[0]
+    (gradient,) = torch.autograd.grad(y.flatten()[index[0] if way != "shares" else 0], x)
+    paths = gradient[0, 0].numpy()
+    effective = answer.effective(-1, index)
+    assert effective.paths == paths.sum()
+    np.testing.assert_array_equal(effective.shares, paths / paths.sum())
+
+
+def _summed(module):
+    """The same network, whose units add up all tokens where each of its shares depends on all of them."""
+    module.way = "sum"
+    return module
+
+
+class OfRows(nn.Module):
+    """A row of positions of which some stand along another axis too, or together with channels."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.conv = nn.Conv3d(2, 3, 3)
+        self.token = nn.Parameter(torch.ones(1, 3, 1, 5))
+        self.way = way
+
+    def forward(self, x):
+        made = self.conv(x)
+        if self.way == "columns elsewhere":
+            return torch.cat([self.token, made.flatten(2, 3)], 2)
+        tokens = torch.cat([self.token.flatten(2), made.flatten(2)], 2)
+        return torch.cat([tokens.flatten(1), torch.ones(1, 2)], 1)
+
+
+@pytest.mark.parametrize(("way", "shape"), [("columns elsewhere", (3, 13, 5)), ("channels between", (200 - 3,))])
+def test_rows_that_hold_more_or_less_than_whole_maps_are_not_told_wrong(way, shape):
+    answer = tw.size(OfRows(way), (2, 5, 6, 7))
+    assert answer.layers[-1].output == shape
+    assert answer.layers[-1].receptive_field is None
+    assert len(answer.lost) == 1
+
+
+class Along(nn.Module):
+    """A convolution over tokens in a row, as over a sequence."""
+
+    def __init__(self, kernel, padding=0, token=False, transposed=False):
+        super().__init__()
+        self.stem = nn.Conv2d(2, 4, 3, 2)
+        self.token = nn.Parameter(torch.ones(1, 4, 1)) if token else None
+        self.conv = (nn.ConvTranspose1d if transposed else nn.Conv1d)(4, 5, kernel, padding=padding)
+
+    def forward(self, x):
+        tokens = self.stem(x).flatten(2)
+        return self.conv(tokens if self.token is None else torch.cat([self.token, tokens], 2))
+
+
+@pytest.mark.parametrize("token", [False, True])
+def test_convolutions_over_tokens_are_linear_layers_where_they_mix_none_or_all(token):
+    count = 20 + token  # of 4 x 5 positions
+    one = tw.size(Along(1, token=token), (2, 9, 11))
+    assert one.lost == ()
+    assert (one.layers[-1].kind, one.layers[-1].output, one.layers[-1].macs) == ("linear", (5, count), 20 * count)
+    assert one.unit("conv", (7 + token,) if token else (1, 2)).clipped == ((2, 4), (4, 6))
+    whole = tw.size(Along(count, token=token), (2, 9, 11))
+    assert whole.lost == ()
+    assert (whole.layers[-1].kind, whole.layers[-1].output, whole.layers[-1].macs) == ("linear", (5, 1), 20 * count)
+    assert whole.unit("conv", (0,)).clipped == ((0, 8), (0, 10))
+    for given in ({"kernel": 3}, {"kernel": 1, "padding": 1}, {"kernel": 3, "transposed": True}):
+        some = tw.size(Along(**given, token=token), (2, 9, 11))
+        assert some.layers[-1].receptive_field is None
+        assert some.lost == ("conv",)
+
+
 class Heads(nn.Module):
     """The boxes of a detector: two maps of anchors in one row, and a weighted sum of each box's sixteen bins."""
 

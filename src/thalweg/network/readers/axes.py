@@ -86,7 +86,7 @@ def merged(atoms: Iterable[Atom]) -> Axis:
 
 
 def _continues(outer: Atom, inner: Atom) -> bool:
-    if outer.axis != inner.axis or outer.flat or inner.flat:
+    if outer.axis != inner.axis:
         return False
     return outer.axis in (None, LOST) or outer.step == inner.step * inner.extent
 

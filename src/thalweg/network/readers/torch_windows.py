@@ -226,7 +226,7 @@ def _by_corners(
     around: Callable[[Fraction, Fraction], Resampling],
 ) -> Callable[[int, int, Fraction | None], Resampling]:
     def by_ratio(before: int, after: int, apart: Fraction | None) -> Resampling:
-        return around(Fraction(before - 1, after - 1) if after > 1 else Fraction(0), Fraction(0))
+        return around(Fraction(before - 1, max(1, after - 1)), Fraction(0))
 
     return by_ratio
 
