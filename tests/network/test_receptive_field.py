@@ -681,7 +681,7 @@ def test_flat_maps_that_are_centred_on_different_places_are_reported():
 
 
 def test_several_flat_maps_show_what_they_have_in_common():
-    answer = tw.size("input 6x6x2; maxpool; upsample2; conv2-2; a: flatten; from input; conv3-2; flatten; concat a")
+    answer = tw.size("input 6x6x2; conv3-2; a: flatten; from input; maxpool; upsample2; conv2-2; flatten; concat a")
     finer = next(layer for layer in answer.layers if layer.phases[0] is not None)
     joined = answer.layers[-1]
     assert (joined.receptive_field, joined.phases) == (finer.receptive_field, (None, None))

@@ -236,10 +236,14 @@ class OfRows(nn.Module):
         if self.way == "columns elsewhere":
             return torch.cat([self.token, made.flatten(2, 3)], 2)
         tokens = torch.cat([self.token.flatten(2), made.flatten(2)], 2)
+        tokens = tokens if self.way == "channels around" else tokens.transpose(1, 2)
         return torch.cat([tokens.flatten(1), torch.ones(1, 2)], 1)
 
 
-@pytest.mark.parametrize(("way", "shape"), [("columns elsewhere", (3, 13, 5)), ("channels between", (200 - 3,))])
+@pytest.mark.parametrize(
+    ("way", "shape"),
+    [("columns elsewhere", (3, 13, 5)), ("channels around", (197,)), ("channels inside", (197,))],
+)
 def test_rows_that_hold_more_or_less_than_whole_maps_are_not_told_wrong(way, shape):
     answer = tw.size(OfRows(way), (2, 5, 6, 7))
     assert answer.layers[-1].output == shape
@@ -272,10 +276,58 @@ def test_convolutions_over_tokens_are_linear_layers_where_they_mix_none_or_all(t
     assert whole.lost == ()
     assert (whole.layers[-1].kind, whole.layers[-1].output, whole.layers[-1].macs) == ("linear", (5, 1), 20 * count)
     assert whole.unit("conv", (0,)).clipped == ((0, 8), (0, 10))
-    for given in ({"kernel": 3}, {"kernel": 1, "padding": 1}, {"kernel": 3, "transposed": True}):
+    for given in (
+        {"kernel": 3},
+        {"kernel": 1, "padding": 1},
+        {"kernel": count, "padding": 1},
+        {"kernel": 3, "transposed": True},
+        {"kernel": count, "transposed": True},
+    ):
         some = tw.size(Along(**given, token=token), (2, 9, 11))
         assert some.layers[-1].receptive_field is None
         assert some.lost == ("conv",)
+
+
+class OverChannels(nn.Module):
+    """A convolution over the channels of each position, and a layer behind what it makes."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem, self.conv, self.fc = nn.Conv2d(2, 12, 3), nn.Conv1d(1, 2, 3), nn.Linear(20, 5)
+
+    def forward(self, x):
+        tokens = self.stem(x).flatten(2).transpose(1, 2).transpose(0, 1)
+        return self.fc(self.conv(tokens).flatten(1))
+
+
+def test_convolutions_over_channels_leave_positions_where_they_are():
+    answer = tw.size(OverChannels(), (2, 6, 7))
+    assert answer.lost == ()
+    conv, fc = (next(layer for layer in answer.layers if layer.name == name) for name in ("conv", "fc"))
+    assert (conv.kind, conv.output, conv.macs) == ("linear", (20, 2, 10), 20 * 2 * 10 * 3)
+    assert (fc.output, fc.receptive_field) == ((20, 5), (3, 3))
+
+
+class Again(nn.Module):
+    """Tokens that have all seen everything, taken apart, joined again, and seen in another shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 2, 2)
+        self.token = nn.Parameter(torch.zeros(1, 1, 4))
+        self.mix = nn.Linear(4, 5)
+
+    def forward(self, x):
+        tokens = torch.cat([self.token, self.conv(x).flatten(2).transpose(1, 2)], 1)
+        tokens = torch.softmax(tokens @ tokens.transpose(1, 2), -1) @ tokens
+        tokens = torch.cat([tokens[:, :1], tokens[:, 1:]], 1)
+        return self.mix(tokens.reshape(1, 5, 3, 4))
+
+
+def test_tokens_that_have_seen_everything_are_followed_in_any_shape():
+    answer = tw.size(Again(), (3, 4, 14))
+    assert answer.lost == ()
+    assert (answer.layers[-1].output, answer.layers[-1].receptive_field) == ((5, 3, 5), (4, 14))
 
 
 class Heads(nn.Module):

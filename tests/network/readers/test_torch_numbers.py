@@ -173,6 +173,7 @@ def test_whole_numbers_written_down_where_a_module_is_built_keep_their_values():
             super().__init__()
             self.register_buffer("step", torch.tensor(3))
             self.register_buffer("scale", torch.tensor([0.5, 2.0]))
+            self.register_buffer("same", torch.as_tensor(self.scale))
             self.conv = nn.Conv1d(2, 4, 3)
 
         def forward(self, x):

@@ -76,11 +76,7 @@ def _literal_class() -> Any:
                 return func(args[0], self._index(args[1]))
             if func is written and (value := value_of(args[0])) is not None:  # a number in a name
                 return format(value, *args[1:])
-            if (
-                func in _makers()
-                and _is_meta(kwargs.get("device"))
-                and not isinstance(kwargs.get("data", *args[:1]), torch.Tensor)
-            ):
+            if _writes_down(func, args, kwargs) and _is_meta(kwargs.get("device")):
                 return self.run.without_data(func(*args, **{**kwargs, "device": "cpu"}))
             return func(*args, **kwargs)
 
@@ -104,7 +100,7 @@ def _written_class() -> Any:
 
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
-            if func in _makers() and kwargs.get("device") is None:
+            if _writes_down(func, args, kwargs) and kwargs.get("device") is None:
                 made = func(*args, **{**kwargs, "device": "cpu"})
                 if not made.is_floating_point():
                     return made
@@ -113,10 +109,9 @@ def _written_class() -> Any:
     return Written
 
 
-@functools.cache
-def _makers() -> frozenset[Any]:
-    """What makes tensors of numbers that are written down."""
-    return frozenset({torch.tensor, torch.as_tensor})
+def _writes_down(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a call makes a tensor of numbers that are written down."""
+    return func in (torch.tensor, torch.as_tensor) and not isinstance(kwargs.get("data", *args[:1]), torch.Tensor)
 
 
 def _is_meta(device: Any) -> bool:
