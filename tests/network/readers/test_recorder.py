@@ -605,3 +605,13 @@ def test_pieces_of_unknown_origin_beside_pieces_that_see_everything_stay_unknown
     assert last(recorder).receptive_field is None
     recorder.elementwise([unknown, everything], Kind.ADD)
     assert last(recorder).receptive_field == (9,)
+
+
+def test_values_from_unknown_places_see_what_all_of_them_do():
+    recorder = Recorder()
+    x = recorder.slice(image(recorder), 3, 1, 6)
+    together = recorder.reduce(x, (2, 3))
+    recorder.gather([together], (1, 4), name="shuffled")
+    assert size(recorder.graph()).unit("shuffled", (0,)).clipped == ((0, 7), (1, 5))
+    recorder.gather([x], tuple(x.shape), name="anywhere")
+    assert last(recorder).receptive_field is None

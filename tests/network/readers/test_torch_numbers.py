@@ -181,6 +181,7 @@ def test_whole_numbers_written_down_where_a_module_is_built_keep_their_values():
 
     with building():
         module = Strided()
+        assert torch.tensor([1], device="meta").is_meta
     devices = [each.device.type for each in (module.step, module.scale, module.conv.weight)]
     assert devices == ["cpu", "meta", "meta"]
     answer = tw.size(module, (2, 20))
@@ -224,6 +225,35 @@ def test_many_numbers_that_differ_are_not_kept():
     assert (
         worked_out_thinly(torch.ops.aten.cumsum.default, (torch.ones(300).expand(300, 300), 0), {}, (300, 300)) is None
     )
+
+
+@pytest.mark.parametrize("way", ["all of them", "a part of them", "another view"])
+def test_what_else_holds_the_numbers_that_are_written_is_not_told_wrong(way):
+    class Masked(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.right, self.wrong = nn.Linear(4, 4), nn.Linear(4, 2), nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = self.first(x)
+            if way == "all of them":  # 90,000 of them: given up
+                mask = torch.ones(1, 300).expand(300, 300) * 1
+                mask[7][3] = 0
+                right = mask.sum() == 300 * 300 - 1
+            elif way == "a part of them":  # 87,000 of them are written: given up
+                mask = (torch.arange(300) < 290)[None] & torch.ones(300, 1, dtype=torch.bool)
+                mask[:, :290].logical_not_()
+                right = mask[0].sum() == 0
+            else:  # few: kept
+                numbers = torch.zeros(4)
+                one, other = numbers[:2], numbers[:2]
+                one[0] = 1
+                right = other.sum() == 1
+            return self.right(x) if right else self.wrong(x)
+
+    answer = tw.size(Masked(), (4,))
+    assert answer.complete == (way == "another view")
+    assert not any(layer.name == "wrong" and layer.kind == "linear" for layer in answer.layers)
 
 
 def test_one_of_many_numbers_that_are_the_same_can_be_written():

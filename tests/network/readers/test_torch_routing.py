@@ -81,9 +81,10 @@ def by_mask(m, x, shares, named):
 def by_what_is_left_of_a_mask(m, x, shares, named):
     y = torch.zeros_like(x)
     room = torch.cumsum(functional.one_hot(named, EXPERTS), dim=0) <= len(x)
-    mask = (functional.one_hot(named, EXPERTS) * room).bool() & (shares > 0)[..., None]
+    mask = (functional.one_hot(named, EXPERTS + 1)[..., :EXPERTS] * room > 0) & (shares > 0)[..., None]
     for number, expert in enumerate(m.experts):
-        token, choice = torch.where(mask[..., number])
+        of_token = mask[..., number].any(dim=1, keepdim=True)
+        token, choice = torch.where(mask[..., number] & of_token)
         y[token] += expert(x[token]) * shares[token, choice, None]
     return y
 
@@ -172,6 +173,32 @@ def test_the_best_expert_of_each_token():
     answer = tw.size(module, (64, WIDTH))
     assert answer.complete
     assert answer.totals.macs == counted(module, 64)
+
+
+@pytest.mark.parametrize("changed", [True, False])
+def test_a_mask_that_is_changed_is_no_mask_of_choices_any_more(changed):
+    class Marks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.fc = nn.Linear(WIDTH, EXPERTS), nn.Linear(WIDTH, 4)
+
+        def forward(self, x):
+            mask = self.gate(x).argmax(-1) == 2
+            if changed:
+                mask[:, 0] = True
+            return self.fc(x[mask])
+
+    answer = tw.size(Marks(), (64, WIDTH))
+    assert answer.complete == (not changed)
+    assert answer.layers[-1].output == ((64,) if changed else (64 // EXPERTS,)) + (4,)
+
+
+def test_where_each_choice_is_in_a_list_of_them_is_not_known():
+    def looked_up(m, x, shares, named):
+        found, place = torch.unique(named, return_inverse=True)
+        return x * found[place].sum(-1, keepdim=True)
+
+    assert not tw.size(Routed(looked_up), (64, WIDTH)).complete
 
 
 def test_counts_of_choices_add_up():

@@ -79,7 +79,7 @@ def _order(view: torch.Tensor, base: torch.Tensor) -> list[int] | None:
             return None
         order.append(axis)
         del left[axis]
-    return order if not left and view.storage_offset() == base.storage_offset() else None
+    return None if left else order
 
 
 def _layout(x: torch.Tensor, but: int | None = None) -> list[tuple[int, int]]:

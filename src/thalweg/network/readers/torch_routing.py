@@ -115,11 +115,9 @@ def _mask(operation: str, given: Mapping[str, Any], known: Sequence[Choice | Non
     if operation in ("gt", "ne") and isinstance(first, Marked) and given["other"] == 0:
         return first
     if operation == "any" and isinstance(first, Marked):
-        return Marked(min(Fraction(1), first.share * _together(given)))
-    if operation == "eq" and len(out_of) == 1:
+        return Marked(first.share * _together(given))
+    if operation in ("eq", "one_hot") and len(out_of) == 1:
         return Marked(Fraction(1, *out_of))
-    if operation == "one_hot" and isinstance(first, Named):
-        return Marked(Fraction(1, max(first.out_of, given["num_classes"])))
     if operation == "scatter" and out_of and given["self"].shape[given["dim"]] == out_of[0]:
         return Marked(Fraction(given["index"].shape[given["dim"]], out_of[0]))
     return None
@@ -142,7 +140,7 @@ def counted(operation: str, given: Mapping[str, Any], choice: Choice | None) -> 
         return []
     x, over = given["self"], _over(given)
     many = choice.share * _together(given)
-    if many < 1 or x.is_floating_point():
+    if many < 1 or (operation == "sum" and x.is_floating_point()):
         return []
     shape = [1 if axis in over else n for axis, n in enumerate(x.shape) if axis not in over or given.get("keepdim")]
     found = _even(many, math.prod(shape)).reshape(shape)
