@@ -235,6 +235,9 @@ class OfRows(nn.Module):
         made = self.conv(x)
         if self.way == "columns elsewhere":
             return torch.cat([self.token, made.flatten(2, 3)], 2)
+        if self.way == "in another order":
+            made = made.reshape(1, 3, 3, 2, 2, 5).permute(0, 1, 4, 2, 3, 5)
+            return torch.cat([self.token.flatten(2), made.flatten(2)], 2)
         tokens = torch.cat([self.token.flatten(2), made.flatten(2)], 2)
         tokens = tokens if self.way == "channels around" else tokens.transpose(1, 2)
         return torch.cat([tokens.flatten(1), torch.ones(1, 2)], 1)
@@ -242,7 +245,12 @@ class OfRows(nn.Module):
 
 @pytest.mark.parametrize(
     ("way", "shape"),
-    [("columns elsewhere", (3, 13, 5)), ("channels around", (197,)), ("channels inside", (197,))],
+    [
+        ("columns elsewhere", (3, 13, 5)),
+        ("in another order", (3, 65)),
+        ("channels around", (197,)),
+        ("channels inside", (197,)),
+    ],
 )
 def test_rows_that_hold_more_or_less_than_whole_maps_are_not_told_wrong(way, shape):
     answer = tw.size(OfRows(way), (2, 5, 6, 7))
