@@ -178,6 +178,21 @@ def test_images_among_words_are_left_out_and_said_to_be():
     assert tw.size(settings.vision_config).input == (3, 16, 16)
 
 
+def test_images_among_words_are_given_where_a_model_needs_them():
+    words = {"model_type": "opt", "vocab_size": 50, "hidden_size": 16, "num_hidden_layers": 1, "ffn_dim": 24}
+    words |= {"max_position_embeddings": 9, "num_attention_heads": 2, "word_embed_proj_dim": 16}
+    asking = {**TOWER, "vocab_size": 50, "encoder_hidden_size": 16, "max_position_embeddings": 9}
+    for kind, notes in ((transformers.Blip2Config, 0), (transformers.InstructBlipConfig, 0)):
+        settings = kind(
+            text_config=words, vision_config=CLIP["vision_config"], qformer_config=asking, num_query_tokens=4,
+            image_token_index=7,
+        )  # fmt: skip
+        answer = tw.size(settings)
+        assert answer.complete
+        assert answer.input == (3, 16, 16)
+        assert len(answer.notes) == notes
+
+
 def test_more_tokens_than_positions_keep_their_numbers_are_cut_off():
     settings = transformers.LlamaConfig(**TOWER, vocab_size=50, max_position_embeddings=2**20)
     answer = tw.size(settings)

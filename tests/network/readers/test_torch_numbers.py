@@ -227,6 +227,34 @@ def test_many_numbers_that_differ_are_not_kept():
     )
 
 
+@pytest.mark.parametrize(
+    "blank",
+    [
+        lambda x: torch.ones_like(x),
+        lambda x: x.new_ones(2, 4),
+        lambda x: torch.full_like(x, 1),
+        lambda x: x.new_full((2, 4), 1.0),
+        lambda x: torch.zeros_like(x) + 1,
+        lambda x: x.new_zeros(2, 4) + 1,
+    ],
+)
+def test_constants_of_the_shape_of_data_are_known(blank):
+    class Asks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.right, self.wrong = nn.Linear(4, 4), nn.Linear(4, 2), nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = self.first(x)
+            mask = blank(x)
+            mask[0, 1] = 0
+            return self.right(x) if mask.sum() == mask.numel() - 1 and not mask.all() else self.wrong(x)
+
+    answer = tw.size(Asks(), (4,))
+    assert answer.complete
+    assert [layer.name for layer in answer.layers if layer.kind == "linear"] == ["first", "right"]
+
+
 @pytest.mark.parametrize("way", ["all of them", "a part of them", "another view"])
 def test_what_else_holds_the_numbers_that_are_written_is_not_told_wrong(way):
     class Masked(nn.Module):

@@ -64,7 +64,7 @@ def found(module: Any) -> Example:
             f"What {type(module).__name__} takes ({', '.join(names or _takes(module))}) is not told by its "
             "configuration; give the input without the batch, as in --input 80x3000 or input=(80, 3000)."
         )
-    if _places_images(module) and IMAGE in _takes(module):
+    if _places_images(module) and IMAGE in _takes(module) and IMAGE not in names:
         notes.append(
             "Only a text goes through the network, without images; ask about the part that sees them by itself, as in "
             "size(config.vision_config)."
@@ -108,9 +108,9 @@ def _parameters(module: Any) -> list[inspect.Parameter]:
 def _wanted(module: Any) -> tuple[str, ...]:
     """The names of what a model must be given, in their order."""
     takes = _takes(module)
-    if TEXT in takes and _places_images(module):
-        return (TEXT,)
     needed = {each.name for each in _parameters(module) if each.default is each.empty}
+    if TEXT in takes and _places_images(module) and IMAGE not in needed:
+        return (TEXT,)
     if module.main_input_name in takes:
         needed.add(module.main_input_name)
     if {TEXT, IMAGE} <= set(takes) and all(hasattr(module.config, part) for part in _TOWERS):

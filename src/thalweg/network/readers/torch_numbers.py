@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ MARK = "_thalweg"
 
 FEW = frozenset({"arange", "zeros", "ones", "full", "scalar_tensor", "empty"})
 """Operations that make constants from nothing."""
+
+_FILLS = {"zeros_like": 0, "zeros": 0, "ones_like": 1, "ones": 1}
+"""What constants of a shape are filled with."""
 
 _VIEWS = frozenset({"expand", "expand_as", "select", "slice", "squeeze", "unsqueeze", "permute", "transpose", "alias"})
 
@@ -95,6 +98,20 @@ def worked_out_thinly(func: Any, args: Any, kwargs: Any, shape: Sequence[int]) -
     except Exception:
         return None
     return made if _one_of_each(made).numel() <= MOST_VALUES else None
+
+
+def filled_with(operation: str, given: Mapping[str, Any], blank: torch.Tensor) -> torch.Tensor | None:
+    """The numbers of a constant that has the shape of another tensor, kept once; None where they are not the same.
+
+    Args:
+        operation: what makes it, such as `ones_like`.
+        given: its arguments by ATen's names.
+        blank: the result without numbers.
+    """
+    number = given.get("fill_value") if "full" in operation else _FILLS.get(operation.rpartition("new_")[2])
+    if not isinstance(number, int | float):
+        return None
+    return torch.full((), number, dtype=blank.dtype).expand(blank.shape)
 
 
 def make_room(tensor: torch.Tensor) -> None:

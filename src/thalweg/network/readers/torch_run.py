@@ -28,6 +28,7 @@ from thalweg.network.readers.torch_numbers import (
     FEW,
     MARK,
     Traced,
+    filled_with,
     is_real,
     make_room,
     masks_as_places,
@@ -161,7 +162,9 @@ class Run:
             made = [self.without_data(each) for each in numbers]
             return made if len(made) > 1 else made[0]
         if base in _BLANK:  # shapes and kinds of their argument, but numbers that do not depend on it
-            return func(*args, **_on_meta(kwargs))
+            blank = func(*args, **_on_meta(kwargs))
+            value = filled_with(base, _by_name(func, args, kwargs), blank)
+            return blank if value is None else self.without_data(value)
         translate = RULES.get(base)
         if translate is None and (torch.Tag.pointwise in func.tags or base in ELEMENTWISE):
             translate = elementwise
