@@ -97,6 +97,9 @@ CLIP = {
     "vision_config": {**TOWER, "image_size": 16, "patch_size": 8},
     "projection_dim": 12,
 }
+FOLDED = {"patch_embeds_hidden_size": 16, "hidden_size": 32, "depths": [1, 1], "num_attention_heads": [2, 2]}
+FOLDED |= {"spec_size": 64, "num_mel_bins": 16, "window_size": 4}
+WORDS = {**TOWER, "vocab_size": 50, "max_position_embeddings": 9}
 SOUND = {"conv_dim": [8, 8], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_feat_extract_layers": 2}
 SOUND |= {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
 
@@ -113,6 +116,8 @@ SOUND |= {"num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
         (lambda: transformers.ASTConfig(**TOWER, max_length=48, num_mel_bins=32), ((48, 32),)),
         (lambda: transformers.VideoMAEConfig(**TOWER, image_size=32, num_frames=4), ((4, 3, 32, 32),)),
         (lambda: transformers.Wav2Vec2Config(**TOWER, **SOUND), ((16_000,),)),
+        (lambda: transformers.ClapAudioConfig(**FOLDED), ((1, 256, 16),)),
+        (lambda: transformers.ClapConfig(text_config=WORDS, audio_config=FOLDED), ((7,), (1, 256, 16))),
         (lambda: transformers.MambaConfig(hidden_size=16, num_hidden_layers=1, vocab_size=50), ((512,),)),
     ],
 )

@@ -45,8 +45,8 @@ _GRIDS = ("grid_thw", "image_grid_thw")
 _PATCHES = ("hidden_states", IMAGE)
 """What they call the patches."""
 
-_TOWERS = ("text_config", "vision_config")
-"""The parts of a model with two towers, one for texts and one for images."""
+_TOWERS = {"vision_config": IMAGE, "audio_config": "input_features"}
+"""The part of a model with two towers that is not for texts, and what it takes."""
 
 
 def found(module: Any) -> Example:
@@ -113,8 +113,10 @@ def _wanted(module: Any) -> tuple[str, ...]:
         return (TEXT,)
     if module.main_input_name in takes:
         needed.add(module.main_input_name)
-    if {TEXT, IMAGE} <= set(takes) and all(hasattr(module.config, part) for part in _TOWERS):
-        needed |= {TEXT, IMAGE}
+    if hasattr(module.config, "text_config"):
+        for part, name in _TOWERS.items():
+            if {TEXT, name} <= set(takes) and hasattr(module.config, part):
+                needed |= {TEXT, name}
     if not needed:
         needed.update([name for name in takes if name in _SHAPES][:1])
     return tuple(name for name in takes if name in needed)
@@ -260,9 +262,11 @@ def _spectrogram(module: Any, notes: list[str]) -> Shape | None:
     config = module.config
     if hasattr(config, "num_mel_bins") and hasattr(config, "max_source_positions"):
         return (config.num_mel_bins, 2 * config.max_source_positions)
-    bins = _first(config, *_BINS)
+    bins, side = _first(config, *_BINS), _first(config, "spec_size")
     if not isinstance(bins, int):
         return None
+    if isinstance(side, int):  # of an image of so many rows and columns that a recording is folded into
+        return (1, side * (side // bins), bins)
     notes.append(f"The recording of {_GUESSED_FRAMES:,} frames is a guess; give another number to change it.")
     return (_GUESSED_FRAMES, bins)
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TypeAlias
 
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.recorder import Recorder
 
-Held = tuple[torch.Tensor, Array]
+Held: TypeAlias = "tuple[torch.Tensor, Array]"
 """A tensor, and what the recorder knows of it."""
 
 
