@@ -331,6 +331,8 @@ def test_examples_in_a_row_bring_their_own_grids():
 CODEC = {"num_filters": 4, "codebook_size": 16, "codebook_dim": 8, "upsampling_ratios": [4, 2], "sampling_rate": 800}
 MIMI = {"num_key_value_heads": 2, "head_dim": 8, "vector_quantization_hidden_dimension": 8, "upsample_groups": 16}
 MIMI |= {"num_quantizers": 3, "num_semantic_quantizers": 1, "sliding_window": 40, "frame_rate": 50}
+DAC = {"encoder_hidden_size": 4, "decoder_hidden_size": 16, "downsampling_ratios": [2, 4], "hidden_size": 16}
+DAC |= {"upsampling_ratios": [4, 2], "n_codebooks": 2, "codebook_size": 16, "codebook_dim": 4, "sampling_rate": 800}
 SWITCH = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
 SWITCH |= {"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "num_experts": 4, "expert_capacity": 64}
 
@@ -346,6 +348,7 @@ LOCAL = {**TOWER, "attention_window": [4], "max_position_embeddings": 402}
         (lambda: transformers.EncodecConfig(**CODEC, hidden_size=8, num_lstm_layers=1), ((1, 800),)),
         (lambda: transformers.MimiConfig(**CODEC, **MIMI, **TOWER), ((1, 800),)),
         (lambda: transformers.SwitchTransformersConfig(**SWITCH, vocab_size=50), ((32,), (32,))),
+        (lambda: transformers.DacConfig(**DAC), ((1, 800),)),
         # Masks of 160,000 and 78,400 numbers, of which few differ, decide what these do.
         (lambda: transformers.LongformerConfig(**LOCAL, vocab_size=50), ((400,),)),
         (lambda: transformers.LongformerConfig(**LOCAL, vocab_size=50), ((398,),)),

@@ -365,6 +365,36 @@ def test_local_response_normalisation_is_no_layer_of_neurons():
     assert answer.totals.neurons == 2 * 64
 
 
+LOSSES = {
+    "squares": lambda y, z: functional.mse_loss(y, z),
+    "squares, each": lambda y, z: functional.mse_loss(y, z, reduction="none"),
+    "smooth": lambda y, z: functional.smooth_l1_loss(y, z),
+    "huber": lambda y, z: functional.huber_loss(y, z, reduction="sum"),
+    "two classes": lambda y, z: functional.binary_cross_entropy_with_logits(y, z.sigmoid()),
+    "two classes, shares": lambda y, z: functional.binary_cross_entropy(y.sigmoid(), z.sigmoid()),
+    "margin": lambda y, z: functional.soft_margin_loss(y, z.sign()),
+    "classes": lambda y, z: functional.cross_entropy(y.flatten(0, 1), z.flatten(0, 1).argmax(-1)),
+    "classes, each": lambda y, z: functional.cross_entropy(
+        y.flatten(0, 1), z.flatten(0, 1).argmax(-1), reduction="none"
+    ),
+    "classes of positions": lambda y, z: functional.cross_entropy(y.transpose(1, 2), z.argmax(-1)),
+    "margin of classes": lambda y, z: functional.multi_margin_loss(y.flatten(0, 1), z.flatten(0, 1).argmax(-1)),
+}
+
+
+@pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+def test_losses_in_a_network_are_known_and_no_layers_of_neurons(loss):
+    module = Function(lambda m, x: loss(m.fc(x), x.roll(1, 1)), fc=nn.Linear(5, 5))
+    answer = tw.size(module, (6, 5))
+    assert answer.complete
+    assert answer.lost == ()
+    assert answer.totals.macs == 6 * 25
+    shape = tuple(module(torch.rand(1, 6, 5)).shape)
+    assert answer.layers[-1].output == (shape[1:] if shape[:1] == (1,) else shape)
+    last = len(answer.layers) - 1
+    assert answer.unit(last, (2,) if shape else (0,)).clipped == (((1, 2),) if shape else ((0, 5),))
+
+
 def test_what_is_not_known_is_named():
     answer = tw.size(Function(lambda m, x: likeness(m.fc(x), x), fc=nn.Linear(8, 8)), (5, 8))
     assert not answer.complete

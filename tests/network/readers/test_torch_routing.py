@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 
@@ -223,6 +225,21 @@ def test_a_mask_of_what_no_router_named_lets_all_through():
     answer = tw.size(Kept(), (10, WIDTH))
     assert not answer.complete
     assert answer.totals.macs == 10 * WIDTH * 4
+
+
+def test_a_copy_of_a_tensor_is_what_it_is():
+    class Copies(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.fc = nn.Linear(WIDTH, 4)
+
+        def forward(self, x):
+            mask = copy.deepcopy(torch.ones_like(x[..., 0]))
+            return self.fc(copy.deepcopy(x)) if mask.all() else x
+
+    answer = tw.size(Copies(), (10, WIDTH))
+    assert answer.complete
+    assert answer.unit("fc", (3,)).clipped == ((3, 3),)
 
 
 def test_a_number_in_a_message_is_no_reason_to_break_off():

@@ -255,7 +255,9 @@ def _recording(module: Any, notes: list[str]) -> Shape:
     rate = rate if isinstance(rate, int) else _GUESSED_RATE
     notes.append(f"The recording of {rate:,} samples is a guess; give another length to change it.")
     channels = _first(config, "audio_channels")
-    return (channels, rate) if isinstance(channels, int) else (rate,)
+    if not isinstance(channels, int):
+        channels = 1 if hasattr(config, "codebook_size") else None  # codecs take channels, recognisers none
+    return (rate,) if channels is None else (channels, rate)
 
 
 def _spectrogram(module: Any, notes: list[str]) -> Shape | None:

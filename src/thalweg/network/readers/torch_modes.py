@@ -61,10 +61,13 @@ def _literal_class() -> Any:
     """The class of function modes, which needs PyTorch to be defined."""
     from torch.overrides import TorchFunctionMode
 
-    indexed, written = torch.Tensor.__getitem__, torch.Tensor.__format__
+    indexed, written, copied = torch.Tensor.__getitem__, torch.Tensor.__format__, torch.Tensor.__deepcopy__
 
     class Literal(TorchFunctionMode):  # type: ignore[misc]
-        """Keeps numbers that are written as lists: PyTorch drops them, before any operation, where there is no data."""
+        """Keeps numbers that are written as lists, which PyTorch drops before any operation where there is no data.
+
+        So it does what else would ask tensors for their bytes before any operation: names with numbers, copies.
+        """
 
         def __init__(self, run: Run) -> None:
             super().__init__()
@@ -76,6 +79,8 @@ def _literal_class() -> Any:
                 return func(args[0], self._index(args[1]))
             if func is written and (value := value_of(args[0])) is not None:  # a number in a name
                 return format(value, *args[1:])
+            if func is copied:  # which would copy bytes, and there are none
+                return args[0].clone()
             if _writes_down(func, args, kwargs) and _is_meta(kwargs.get("device")):
                 return self.run.without_data(func(*args, **{**kwargs, "device": "cpu"}))
             return func(*args, **kwargs)

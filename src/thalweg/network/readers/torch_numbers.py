@@ -22,8 +22,10 @@ _FILLS = {"zeros_like": 0, "zeros": 0, "ones_like": 1, "ones": 1}
 """What constants of a shape are filled with."""
 
 _VIEWS = frozenset({"expand", "expand_as", "select", "slice", "squeeze", "unsqueeze", "permute", "transpose", "alias"})
+"""Operations that show numbers without moving them."""
 
-_COPIES = frozenset({"to", "_to_copy", "clone", "contiguous", "__and__", "__or__", "where"})
+_ONE_BY_ONE = frozenset({"to", "_to_copy", "clone", "contiguous", "__and__", "__or__", "where"})
+"""Operations on one number at a time that PyTorch does not mark as such."""
 
 _UNWRITTEN = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"})
 """Operations that make constants whose numbers come later; until then we take them for 0."""
@@ -84,7 +86,7 @@ def worked_out_thinly(func: Any, args: Any, kwargs: Any, shape: Sequence[int]) -
         known, named = _known(args), _known_by_name(kwargs)
         if operation in _VIEWS:
             made = func(*known, **named)
-        elif torch.Tag.pointwise in func.tags or operation in _COPIES:
+        elif torch.Tag.pointwise in func.tags or operation in _ONE_BY_ONE:
             spread = [each.broadcast_to(shape) for each in [*known, *named.values()] if _is_array(each)]
             varied = [axis for axis in range(len(shape)) if not all(_is_still(each, axis) for each in spread)]
             if not spread or math.prod(shape[axis] for axis in varied) > MOST_VALUES:

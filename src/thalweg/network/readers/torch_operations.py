@@ -116,6 +116,22 @@ def _reduced(call: Call, x: Array, dim: Any, pool: bool = False) -> Sequence[Arr
     return [made] * len(call.shapes)
 
 
+@rule(
+    "mse_loss", "smooth_l1_loss", "huber_loss", "soft_margin_loss", "multi_margin_loss", "nll_loss_forward",
+    "nll_loss2d_forward", "binary_cross_entropy", "binary_cross_entropy_with_logits",
+)  # fmt: skip
+def _loss(call: Call, x: Array, target: Array, *_: Any, **__: Any) -> Answer:
+    """How far values are from what they should be: each of them, each row of classes, or all together."""
+
+    def put_together(each: Array) -> Array:
+        rank = len(each.shape)
+        over = range(rank) if not call.shape else [1] if rank > len(call.shape) else []
+        return call.recorder.reduce(each, over, **call.named()) if over else each
+
+    made = call.recorder.elementwise([put_together(x), put_together(target)], **call.named())
+    return [made, *(call.recorder.constant(shape) for shape in call.shapes[1:])]
+
+
 # Matrix products.
 
 

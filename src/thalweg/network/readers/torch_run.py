@@ -583,7 +583,10 @@ _CHANNELS_LAST = frozenset(
     {"cdist", "linear", "layer_norm", "rms_norm", "lstm", "gru", "rnn_tanh", "rnn_relu", "matmul", "mm"}
 )
 
-_WORDS = {"scaled_dot_product_attention": "attention", "cat": "concat"}
+_WORDS = {
+    "scaled_dot_product_attention": "attention", "cat": "concat", "nll_loss_forward": "nll_loss",
+    "nll_loss2d_forward": "nll_loss",
+}  # fmt: skip
 """What people call some operations."""
 
 _LAYERS = frozenset({"linear", "conv1d", "conv2d", "conv3d"})
