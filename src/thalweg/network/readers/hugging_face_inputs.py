@@ -2,9 +2,9 @@
 
 A model of text gets as many tokens as it can take, one of images an image of its size, one of sound a recording of its
 length. Where a configuration leaves an extent open, it is guessed, and a note says so. A model that compares texts with
-images (CLIP, SigLIP) gets both. One that reads images among the words of a text gets the text alone: how many words an
-image becomes depends on the image. Its part that sees gets the patches of one image in a row, and how many rows and
-columns of them there are.
+images (CLIP, SigLIP) or sounds (CLAP) gets both. One that reads images among the words of a text gets the text alone,
+unless it cannot do without an image: how many words an image becomes depends on the image. Its part that sees gets the
+patches of one image in a row, and how many rows and columns of them there are.
 """
 
 from __future__ import annotations
