@@ -20,10 +20,11 @@ from thalweg.network.readers.example import Example
 from thalweg.network.readers.hugging_face import read_config
 from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.torch_copy import Copied, copied
+from thalweg.network.readers.torch_entry import Entry, OtherEntryError
 from thalweg.network.readers.torch_export import read_program
 from thalweg.network.readers.torch_inputs import found_input, given_input
 from thalweg.network.readers.torch_modes import building
-from thalweg.network.readers.torch_run import DependsOnDataError, Entry, OtherEntryError, Run
+from thalweg.network.readers.torch_run import DependsOnDataError, Run
 from thalweg.network.readers.torch_starts import several, written_down
 
 Shape = tuple[int, ...]

@@ -104,7 +104,7 @@ class _Program:
         import torch
 
         from thalweg.network.readers.torch_copy import Copied
-        from thalweg.network.readers.torch_run import Entry
+        from thalweg.network.readers.torch_entry import Entry
         from thalweg.network.readers.torch_starts import several, written_down
 
         names: dict[str, torch.Tensor] = {}

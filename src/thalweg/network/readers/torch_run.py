@@ -23,6 +23,7 @@ from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.recorder import Recorder
 from thalweg.network.readers.torch_copy import MOST_VALUES, Copied
+from thalweg.network.readers.torch_entry import Entry, Shape, check_batch, check_ids, settle
 from thalweg.network.readers.torch_modes import run_mode
 from thalweg.network.readers.torch_numbers import (
     FEW,
@@ -41,35 +42,6 @@ from thalweg.network.readers.torch_operations import ELEMENTWISE, RULES, Call, e
 from thalweg.network.readers.torch_parts import written_into
 from thalweg.network.readers.torch_quick import QUICK
 from thalweg.network.readers.torch_routing import ROUTERS, Choice, Supposed, choices, counted, let_through
-
-Shape = tuple[int, ...]
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One input of the network, the batch included.
-
-    Args:
-        shape: its extents.
-        dtype: of its elements.
-        positions: which axes are positions.
-        channel: which axis holds the channels.
-        batch: which axis is the batch.
-    """
-
-    shape: Shape
-    dtype: torch.dtype
-    positions: tuple[int, ...] = ()
-    channel: int | None = None
-    batch: int = 0
-
-
-class OtherEntryError(Exception):
-    """The run has shown that its input must be another: integers, other axes of positions, another batch axis."""
-
-    def __init__(self, **changes: Any) -> None:
-        super().__init__(str(changes))
-        self.changes = changes
 
 
 class DependsOnDataError(InputError):
@@ -142,6 +114,16 @@ class Run:
             setattr(tensor, MARK, mark)
         return mark
 
+    def _is_unit(self, x: Any) -> bool:
+        """Whether a tensor depends on the input."""
+        mark: Traced | None = getattr(x, MARK, None)
+        return mark is not None and mark.array.id is not None
+
+    def _place_of(self, tensor: torch.Tensor) -> int:
+        """Which input a tensor is, the first where it is none."""
+        mark: Traced | None = getattr(tensor, MARK, None)
+        return self._inputs.index(mark.array.id) if mark is not None and mark.array.id in self._inputs else 0
+
     # One operation.
 
     def dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -173,7 +155,7 @@ class Run:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        self._check_ids(base, args)
+        check_ids(base, args, self._place_of)
         result = self._made(func, operation, args, kwargs)
         outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
         if outputs:
@@ -198,7 +180,7 @@ class Run:
             given = [self._given(each) for each in args]
             named = {key: self._given(each) for key, each in kwargs.items()}
             if not self._settled:
-                self._settle(operation, given)
+                settle(operation, given, self._axes)
             answer = None if self._chosen else translate(call, *given, **named)
         self._chosen = False
         made: list[Array] = [] if answer is None else [answer] if isinstance(answer, Array) else list(answer)
@@ -458,46 +440,6 @@ class Run:
             holder = f"{holder}.{own}" if holder else own
         return (holder or "linear"), holder.rpartition(".")[0]
 
-    # What the input must be.
-
-    def _check_ids(self, operation: str, args: Any) -> None:
-        """Ids that are looked up are integers."""
-        place = {"embedding": 1, "embedding_bag": 1, "one_hot": 0}.get(operation)
-        if place is None or not isinstance(args[place], torch.Tensor) or not args[place].is_floating_point():
-            return
-        mark = getattr(args[place], MARK, None)
-        number = self._inputs.index(mark.array.id) if mark is not None and mark.array.id in self._inputs else 0
-        raise OtherEntryError(number=number, dtype=torch.int64)
-
-    def _settle(self, operation: str, arrays: list[Any]) -> None:
-        """Learn from the first layer which axes of the input are positions."""
-        x = arrays[1] if operation in ("embedding", "embedding_bag", "addmm") and len(arrays) > 1 else arrays[0]
-        if not isinstance(x, Array) or x.is_constant or not ax.has_positions(tuple(ax.atoms_of(x.axes))):
-            return
-        rank = len(x.shape)
-        if operation in _CHANNELS_FIRST and rank > 2:
-            windows = next((int(each) for each in operation if each.isdigit()), rank - 2)
-            over, channel = range(rank - windows, rank), rank - windows - 1
-        elif operation in _CHANNELS_LAST and rank > 1:
-            over, channel = range(rank - 1), rank - 1
-        elif operation in ("embedding", "embedding_bag"):
-            over, channel = range(rank), -1
-        else:
-            return
-        places = [self._whole(x.axes[axis]) for axis in over]
-        if operation in _CHANNELS_FIRST and None in places:  # an axis with one position is not to be told from others
-            raise OtherEntryError(number=0, positions=None, channel=None)
-        channels = None if channel < 0 else self._whole(x.axes[channel])
-        if operation in _CHANNELS_LAST and channels is None:  # of everything at once: its axes stay untold
-            raise OtherEntryError(number=0, positions=None, channel=None)
-        found = tuple(place for place in places if place is not None)
-        raise OtherEntryError(number=0, positions=found, channel=channels)
-
-    def _whole(self, axis: ax.Axis) -> int | None:
-        """The axis of the input that an axis of an array is."""
-        place = axis[0].axis if len(axis) == 1 else None
-        return None if place is None or place == ax.LOST else self._axes[place]
-
     # Modules.
 
     def watch(self, module: torch.nn.Module, path: str) -> Sequence[Any]:
@@ -507,8 +449,8 @@ class Run:
         depths: list[int] = []
 
         def before(module: torch.nn.Module, args: Any) -> None:
-            if getattr(module, "batch_first", None) is False:
-                self._check_batch(args)
+            if getattr(module, "batch_first", None) is False and args and self._is_unit(args[0]):
+                check_batch(args[0])
             depths.append(len(self.places))
             self.places.append(place)
 
@@ -561,27 +503,6 @@ class Run:
                 rest.append((holder or name, holder.rpartition(".")[0], weight))
         self.recorder.unused(rest)
 
-    def _check_batch(self, args: Any) -> None:
-        """Sequences of modules with the batch in the middle."""
-        x = args[0] if args else None
-        if not isinstance(x, torch.Tensor) or x.dim() != 3 or x.shape[0] != 1 or x.shape[1] == 1:
-            return
-        mark = getattr(x, MARK, None)
-        if mark is None or mark.array.id is None:
-            return
-        raise OtherEntryError(number=0, batch=1)
-
-
-_CHANNELS_FIRST = frozenset(
-    {
-        "conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d", "convolution",
-        "batch_norm", "group_norm", "instance_norm", "max_pool1d", "max_pool2d", "max_pool3d", "avg_pool1d",
-        "avg_pool2d", "avg_pool3d", "max_pool2d_with_indices",
-    }
-)  # fmt: skip
-_CHANNELS_LAST = frozenset(
-    {"cdist", "linear", "layer_norm", "rms_norm", "lstm", "gru", "rnn_tanh", "rnn_relu", "matmul", "mm"}
-)
 
 _WORDS = {
     "scaled_dot_product_attention": "attention", "cat": "concat", "nll_loss_forward": "nll_loss",

@@ -16,8 +16,9 @@ from thalweg.network.graph import Graph
 from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.recorder import Recorder
 from thalweg.network.readers.torch_copy import Copied
+from thalweg.network.readers.torch_entry import Entry, OtherEntryError
 from thalweg.network.readers.torch_modes import listening
-from thalweg.network.readers.torch_run import DependsOnDataError, Entry, OtherEntryError, Run
+from thalweg.network.readers.torch_run import DependsOnDataError, Run
 
 Shape = tuple[int, ...]
 
