@@ -349,6 +349,8 @@ LOCAL = {**TOWER, "attention_window": [4], "max_position_embeddings": 402}
         (lambda: transformers.MimiConfig(**CODEC, **MIMI, **TOWER), ((1, 800),)),
         (lambda: transformers.SwitchTransformersConfig(**SWITCH, vocab_size=50), ((32,), (32,))),
         (lambda: transformers.DacConfig(**DAC), ((1, 800),)),
+        (lambda: transformers.XLMConfig(emb_dim=16, n_layers=1, n_heads=2, n_words=50), ((12,),)),
+        (lambda: transformers.FlaubertConfig(emb_dim=16, n_layers=1, n_heads=2, n_words=50), ((12,),)),
         # Masks of 160,000 and 78,400 numbers, of which few differ, decide what these do.
         (lambda: transformers.LongformerConfig(**LOCAL, vocab_size=50), ((400,),)),
         (lambda: transformers.LongformerConfig(**LOCAL, vocab_size=50), ((398,),)),

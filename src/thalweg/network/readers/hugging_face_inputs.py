@@ -92,7 +92,9 @@ def named(module: Any, shapes: tuple[Shape, ...], notes: tuple[str, ...] = ()) -
         names = wanted
     else:
         names = takes[: len(shapes)]
-    return Example(shapes, names=names, mask=mask, masked=names.index(TEXT) if TEXT in names else 0, notes=notes)
+    masked = names.index(TEXT) if TEXT in names else 0
+    numbers = (("lengths", shapes[masked][:1]),) if TEXT in names and "lengths" in takes else ()  # of texts, in tokens
+    return Example(shapes, names=names, mask=mask, masked=masked, notes=notes, numbers=numbers)
 
 
 def _takes(module: Any) -> tuple[str, ...]:
