@@ -80,6 +80,15 @@ def by_mask(m, x, shares, named):
     return y
 
 
+def by_sum_of_masks(m, x, shares, named):
+    y = torch.zeros_like(x)
+    mask = functional.one_hot(named, EXPERTS).float().sum(dim=1)
+    for number, expert in enumerate(m.experts):
+        (token,) = torch.where(mask[:, number] > 0)
+        y.index_add_(0, token, expert(x[token]))
+    return y
+
+
 def by_what_is_left_of_a_mask(m, x, shares, named):
     y = torch.zeros_like(x)
     room = torch.cumsum(functional.one_hot(named, EXPERTS), dim=0) <= len(x)
@@ -125,7 +134,8 @@ def in_parts(m, x, shares, named):
 
 
 WAYS = [
-    by_place, by_pairs, by_hits, by_name, by_mask, by_what_is_left_of_a_mask, by_count, in_order, in_parts,
+    by_place, by_pairs, by_hits, by_name, by_mask, by_sum_of_masks, by_what_is_left_of_a_mask, by_count, in_order,
+    in_parts,
 ]  # fmt: skip
 
 
@@ -193,6 +203,34 @@ def test_a_mask_that_is_changed_is_no_mask_of_choices_any_more(changed):
     answer = tw.size(Marks(), (64, WIDTH))
     assert answer.complete == (not changed)
     assert answer.layers[-1].output == ((64,) if changed else (64 // EXPERTS,)) + (4,)
+
+
+@pytest.mark.parametrize(
+    "compared",
+    [
+        lambda mask, scores, named: mask > scores.new_full((), 0.5),
+        lambda mask, scores, named: mask.float() > scores,
+        lambda mask, scores, named: mask * named[:, None] > 0,
+        lambda mask, scores, named: mask > 1,
+    ],
+)
+def test_masks_that_are_compared_with_something_else_are_not_told_wrong(compared):
+    class Marks(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gate, self.fc = nn.Linear(WIDTH, EXPERTS), nn.Linear(WIDTH, 4)
+
+        def forward(self, x):
+            scores = self.gate(x[0])
+            named = scores.argmax(-1)
+            mask = functional.one_hot(named, EXPERTS)
+            token, _ = torch.where(compared(mask, scores, named))
+            return self.fc(x[0][token])
+
+    answer = tw.size(Marks(), (64, WIDTH))
+    assert not answer.complete
+    assert any("all are taken to be kept" in note for note in answer.notes)
+    assert answer.layers[-1].output == (64 * EXPERTS, 4)
 
 
 def test_where_each_choice_is_in_a_list_of_them_is_not_known():

@@ -111,15 +111,17 @@ def _mask(operation: str, given: Mapping[str, Any], known: Sequence[Choice | Non
     shares = [each.share for each in known if isinstance(each, Marked)]
     out_of = [each.out_of for each in known if isinstance(each, Named)]
     if operation in _BOTH:
-        return Marked(min(shares)) if shares else None
-    if operation in ("gt", "ne") and isinstance(first, Marked) and given["other"] == 0:
-        return first
-    if operation == "any" and isinstance(first, Marked):
-        return Marked(first.share * _together(given))
+        return Marked(min(shares)) if shares and not out_of else None
+    if operation in ("gt", "ne") and isinstance(first, Marked):
+        other = given["other"]
+        return first if not isinstance(other, torch.Tensor) and other == 0 else None
+    if operation in ("any", "sum") and isinstance(first, Marked):  # none of them twice in one place
+        return Marked(min(Fraction(1), first.share * _together(given)))
     if operation in ("eq", "one_hot") and len(out_of) == 1:
         return Marked(Fraction(1, *out_of))
-    if operation == "scatter" and out_of and given["self"].shape[given["dim"]] == out_of[0]:
-        return Marked(Fraction(given["index"].shape[given["dim"]], out_of[0]))
+    if operation == "scatter" and isinstance(index := known[1], Named):
+        whole, few = (given[name].shape[given["dim"]] for name in ("self", "index"))
+        return Marked(Fraction(few, whole)) if whole == index.out_of else None
     return None
 
 
