@@ -144,6 +144,12 @@ class ImageFirst(transformers.CLIPModel):
         return super().forward(input_ids=input_ids, pixel_values=pixel_values, attention_mask=attention_mask)
 
 
+def test_a_codec_takes_one_channel_and_a_text_its_length():
+    assert tw.size(transformers.DacConfig(**DAC)).input == (1, 800)
+    example = found_input(transformers.XLMModel(transformers.XLMConfig(**SHORT)))
+    assert example.numbers == (("lengths", (12,)),)
+
+
 def test_inputs_are_told_by_name_in_the_order_of_the_model():
     example = found_input(ImageFirst(transformers.CLIPConfig(**CLIP)))
     assert example.names == ("pixel_values", "input_ids")
@@ -333,6 +339,7 @@ MIMI = {"num_key_value_heads": 2, "head_dim": 8, "vector_quantization_hidden_dim
 MIMI |= {"num_quantizers": 3, "num_semantic_quantizers": 1, "sliding_window": 40, "frame_rate": 50}
 DAC = {"encoder_hidden_size": 4, "decoder_hidden_size": 16, "downsampling_ratios": [2, 4], "hidden_size": 16}
 DAC |= {"upsampling_ratios": [4, 2], "n_codebooks": 2, "codebook_size": 16, "codebook_dim": 4, "sampling_rate": 800}
+SHORT = {"emb_dim": 16, "n_layers": 1, "n_heads": 2, "n_words": 50, "max_position_embeddings": 12}
 SWITCH = {"d_model": 16, "d_kv": 4, "d_ff": 24, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 4}
 SWITCH |= {"num_sparse_encoder_layers": 1, "num_sparse_decoder_layers": 1, "num_experts": 4, "expert_capacity": 64}
 
@@ -349,8 +356,8 @@ LOCAL = {**TOWER, "attention_window": [4], "max_position_embeddings": 402}
         (lambda: transformers.MimiConfig(**CODEC, **MIMI, **TOWER), ((1, 800),)),
         (lambda: transformers.SwitchTransformersConfig(**SWITCH, vocab_size=50), ((32,), (32,))),
         (lambda: transformers.DacConfig(**DAC), ((1, 800),)),
-        (lambda: transformers.XLMConfig(emb_dim=16, n_layers=1, n_heads=2, n_words=50), ((12,),)),
-        (lambda: transformers.FlaubertConfig(emb_dim=16, n_layers=1, n_heads=2, n_words=50), ((12,),)),
+        (lambda: transformers.XLMConfig(**SHORT), ((12,),)),
+        (lambda: transformers.FlaubertConfig(**SHORT), ((12,),)),
         # Masks of 160,000 and 78,400 numbers, of which few differ, decide what these do.
         (lambda: transformers.LongformerConfig(**LOCAL, vocab_size=50), ((400,),)),
         (lambda: transformers.LongformerConfig(**LOCAL, vocab_size=50), ((398,),)),

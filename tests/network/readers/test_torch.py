@@ -365,6 +365,33 @@ def test_local_response_normalisation_is_no_layer_of_neurons():
     assert answer.totals.neurons == 2 * 64
 
 
+def test_images_of_one_row_or_one_position_are_images():
+    row = tw.size(nn.Sequential(nn.Conv2d(3, 4, (1, 3)), nn.Conv2d(4, 2, 1)), (3, 1, 8))
+    assert row.lost == ()
+    assert [layer.receptive_field for layer in row.layers] == [(1, 3), (1, 3)]
+    assert row.unit("1", (0, 5)).clipped == ((0, 0), (5, 7))
+    one = tw.size(nn.Sequential(nn.ConvTranspose2d(3, 4, 4, 2, 1), nn.Conv2d(4, 4, 3, 1, 1)), (3, 1, 1))
+    assert one.layers[-1].output == (4, 2, 2)
+    assert one.unit("1", (1, 0)).clipped == ((0, 0), (0, 0))
+    assert tw.size(nn.Conv1d(3, 4, 1), (3, 1)).unit("conv1d", (0,)).clipped == ((0, 0),)
+
+
+def test_a_layer_that_is_the_network_or_has_the_weights_of_another_is_called_like_what_it_does():
+    assert [layer.name for layer in tw.size(nn.Conv2d(3, 4, 3), (3, 8, 8)).layers] == ["conv2d"]
+    assert [layer.name for layer in tw.size(nn.Linear(3, 4), (3,)).layers] == ["linear"]
+
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.there = nn.Conv1d(3, 3, 1)
+            self.here = Function(lambda m, x: functional.conv1d(x, self.there.weight))
+
+        def forward(self, x):
+            return self.here(self.there(x))
+
+    assert [layer.name for layer in tw.size(Tied(), (3, 8)).layers] == ["there", "here.conv1d"]
+
+
 LOSSES = {
     "squares": lambda y, z: functional.mse_loss(y, z),
     "squares, each": lambda y, z: functional.mse_loss(y, z, reduction="none"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch.nn import functional  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 import thalweg as tw  # noqa: E402
+from thalweg.network.readers.torch_routing import Marked, Named, choices, counted  # noqa: E402
 
 WIDTH, EXPERTS, FEW = 16, 8, 2
 
@@ -139,7 +141,7 @@ WAYS = [
 ]  # fmt: skip
 
 
-def counted(module, tokens):
+def real_macs(module, tokens):
     """The multiply-accumulates of a real run, by PyTorch's counter."""
     module = module.eval()
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -157,14 +159,14 @@ def test_experts_are_counted_as_in_a_real_run(way):
     outside = answer.totals.macs - sum(layer.macs for layer in experts)
     assert len(experts) == 2 * EXPERTS
     assert {layer.output[0] for layer in experts} == {64 * FEW // EXPERTS}
-    assert outside + 64 * FEW * 2 * WIDTH * 32 == answer.totals.macs == counted(module, 64)
+    assert outside + 64 * FEW * 2 * WIDTH * 32 == answer.totals.macs == real_macs(module, 64)
     assert any("each is taken to be chosen equally often" in note for note in answer.table().notes)
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_what_does_not_divide_is_at_most_one_token_more_for_each_expert(way):
     module = Routed(way)
-    real = counted(module, 61)
+    real = real_macs(module, 61)
     found = tw.size(module, (61, WIDTH)).totals.macs
     assert 0 <= found - real < EXPERTS * 2 * WIDTH * 32
     if way in (in_order, in_parts):
@@ -184,7 +186,7 @@ def test_the_best_expert_of_each_token():
     module = Routed(best)
     answer = tw.size(module, (64, WIDTH))
     assert answer.complete
-    assert answer.totals.macs == counted(module, 64)
+    assert answer.totals.macs == real_macs(module, 64)
 
 
 @pytest.mark.parametrize("changed", [True, False])
@@ -241,9 +243,17 @@ def test_where_each_choice_is_in_a_list_of_them_is_not_known():
     assert not tw.size(Routed(looked_up), (64, WIDTH)).complete
 
 
-def test_counts_of_choices_add_up():
-    from thalweg.network.readers.torch_routing import Named, counted
+def test_shares_of_masks_are_those_of_real_ones():
+    """Every token names 2 of 8: where 64 tokens do, each is named; a table of other columns is none of choices."""
+    whole = {"self": torch.zeros(64, FEW, EXPERTS), "dim": [0, 1]}
+    assert choices("sum", whole, [Marked(Fraction(1, EXPERTS))], 1) == [Marked(Fraction(1))]
+    assert choices("sum", {**whole, "dim": 1}, [Marked(Fraction(1, EXPERTS))], 1) == [Marked(Fraction(FEW, EXPERTS))]
+    for columns, share in ((EXPERTS, Fraction(FEW, EXPERTS)), (EXPERTS + 1, None)):
+        given = {"self": torch.zeros(64, columns), "dim": 1, "index": torch.zeros(64, FEW), "value": 1}
+        assert choices("scatter", given, [None, Named(EXPERTS)], 1) == [share and Marked(share)]
 
+
+def test_counts_of_choices_add_up():
     for tokens in range(1, 40):
         (found,) = counted("bincount", {"self": torch.zeros(tokens)}, Named(7))
         assert (int(found.sum()), found.numel()) == (tokens, 7)

@@ -50,7 +50,7 @@ class Call:
         if weight is None or self.layer is None or not (weight.is_constant and weight.weights):
             return {"name": self.name, "module": self.module}
         name, module = self.layer(weight)
-        return {"name": name, "module": module}
+        return {"name": name or self.name, "module": module}
 
 
 Rule = Callable[..., Answer]

@@ -426,19 +426,22 @@ class Run:
         return (f"{place.path}.{own}" if place.path else own), place.path
 
     def _layer(self, weight: Array) -> tuple[str, str]:
-        """A layer is called like the module that runs it, or where that has several, like its weight."""
+        """A layer is called like the module that runs it, or where that has several, like its weight.
+
+        The name is empty where the module is the network itself, or the weight is held elsewhere.
+        """
         place = self._place
         identity = weight.weights[0].identity
         names = self._aliases.get(identity, [identity])
         inside = f"{place.path}." if place.path else ""
         name = next((each for each in names if each.startswith(inside)), None)
         if name is None:
-            return self._row(place, "linear")
+            return "", place.path
         holder, _, own = name.rpartition(".")
         own = own.removesuffix("weight").rstrip("_")
         if own:
             holder = f"{holder}.{own}" if holder else own
-        return (holder or "linear"), holder.rpartition(".")[0]
+        return holder, holder.rpartition(".")[0]
 
     # Modules.
 
@@ -505,7 +508,8 @@ class Run:
 
 
 _WORDS = {
-    "scaled_dot_product_attention": "attention", "cat": "concat", "nll_loss_forward": "nll_loss",
+    "scaled_dot_product_attention": "attention", "cat": "concat", "addmm": "linear",
+    "nll_loss_forward": "nll_loss",
     "nll_loss2d_forward": "nll_loss",
 }  # fmt: skip
 """What people call some operations."""
