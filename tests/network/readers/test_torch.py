@@ -380,16 +380,20 @@ def test_a_layer_that_is_the_network_or_has_the_weights_of_another_is_called_lik
     assert [layer.name for layer in tw.size(nn.Conv2d(3, 4, 3), (3, 8, 8)).layers] == ["conv2d"]
     assert [layer.name for layer in tw.size(nn.Linear(3, 4), (3,)).layers] == ["linear"]
 
-    class Tied(nn.Module):
-        def __init__(self):
+    class Borrowed(nn.Module):
+        def __init__(self, layer, call):
             super().__init__()
-            self.there = nn.Conv1d(3, 3, 1)
-            self.here = Function(lambda m, x: functional.conv1d(x, self.there.weight))
+            self.there = layer
+            self.here = Function(call)
+            self.here.of = [layer]
 
         def forward(self, x):
             return self.here(self.there(x))
 
-    assert [layer.name for layer in tw.size(Tied(), (3, 8)).layers] == ["there", "here.conv1d"]
+    convolved = Borrowed(nn.Conv1d(3, 3, 1), lambda module, x: functional.conv1d(x, module.of[0].weight))
+    added = Borrowed(nn.Linear(3, 3), lambda module, x: torch.addmm(module.of[0].bias, x, module.of[0].weight))
+    assert [layer.name for layer in tw.size(convolved, (3, 8)).layers] == ["there", "here.conv1d"]
+    assert [layer.name for layer in tw.size(added, (3,)).layers] == ["there", "here.linear"]
 
 
 LOSSES = {
