@@ -17,6 +17,7 @@ from thalweg.errors import InputError
 from thalweg.network import effective_field as module
 from thalweg.network.effective_field import MOST, Profile
 from thalweg.network.graph import Graph, Kind, Operation, Piece, Pieces, Tensor
+from thalweg.network.readers.arrays import Slide
 from thalweg.network.readers.recorder import Recorder
 from thalweg.network.readers.spec import read_spec
 from thalweg.network.size import size as size_of_graph
@@ -161,6 +162,23 @@ def test_paths_lead_through_a_mean_put_before_the_map():
     assert answer.effective("concat", (0,)).paths == 20
     assert answer.effective("concat", (5,)).profiles[0].seen == (4, 4)
     assert answer.unit("concat", (0,)).clipped == ((0, 19),)
+
+
+@pytest.mark.parametrize(("place", "seen"), [(0, (0, 2)), (7, (5, 9)), (19, (17, 19))])
+def test_paths_lead_through_one_step_that_becomes_a_vector(place, seen):
+    """A cut that leaves one position keeps an axis, which what takes it for a vector does not have."""
+    recorder = Recorder()
+    x = recorder.input((1, 2, 20), positions=(2,), channel=1)
+    weights = recorder.constant((4, 4))
+    map_ = recorder.slide(
+        Kind.CONVOLUTION, x, (2,), Slide((5,), (1,), (1,), (2,), (2,)), channel=1, channels=4, name="conv"
+    )
+    step = recorder.reshape(recorder.slice(map_, 2, place, place + 1), (1, 4))
+    recorder.product(step, weights, ((1,), (0,)), name="head")
+    answer = size_of_graph(recorder.graph())
+    effective = answer.effective("head", (0,))
+    assert effective.profiles[0].seen == answer.unit("head", (0,)).clipped[0] == seen
+    assert effective.paths == seen[1] - seen[0] + 1
 
 
 def test_paths_are_the_gradient_of_the_network_of_ones():

@@ -269,7 +269,8 @@ class _Paths:
         for operation in reversed(self._graph.operations):
             reached = [output for output in operation.outputs if output.id in self._numbers]
             for output in reached:
-                numbers = self._numbers.pop(output.id)
+                # One position may have been taken for a vector since, or a vector for one position.
+                numbers = _spread(self._numbers.pop(output.id), (), _counted(output))
                 if not numbers.any():
                     continue
                 if (why_not := self._obstacle(operation)) is not None:

@@ -230,6 +230,31 @@ def test_a_keras_model_on_an_input_that_is_too_small_for_it():
         tw.size(model, (8, 8, 3))
 
 
+@pytest.mark.parametrize(
+    ("shape", "named", "found"), [((16, 16, 3), "dense", "1024"), ((8, 8, 1), "first", "8 x 8 x 1")]
+)
+def test_a_keras_model_that_is_built_on_an_input_that_its_weights_do_not_fit(shape, named, found):
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras", reason="needs Keras, which CI installs")
+    layers = keras.layers
+    with keras.StatelessScope(initialize_variables=False):
+        first, last = layers.Conv2D(4, 3, padding="same", name="first"), layers.Dense(5, name="dense")
+        model = keras.Sequential([keras.Input((8, 8, 3)), first, layers.Flatten(), last])
+    with pytest.raises(InputError, match=rf"^The layer '{named}' does not fit its input of {found}: .*[^.]\.$"):
+        tw.size(model, shape)
+
+
+def test_what_keras_layers_take_beside_their_input_is_no_input_of_theirs():
+    os.environ.setdefault("KERAS_BACKEND", "jax")
+    keras = pytest.importorskip("keras", reason="needs Keras, which CI installs")
+    x = keras.Input((10, 4))
+    with keras.StatelessScope(initialize_variables=False):
+        state = keras.layers.GlobalAveragePooling1D()(x)
+        steps = keras.layers.GRU(4, return_sequences=True)(x, initial_state=state)
+        model = keras.Model(x, keras.layers.Add()([steps, x]))
+    assert tw.size(model, (30, 4)).totals.parameters == model.count_params()
+
+
 def test_the_line_of_the_users_own_code_is_told():
     def network(weights, x):
         return x + weights
