@@ -68,3 +68,23 @@ def test_tables_and_masks_that_the_newer_exporter_works_out_are_no_parameters(tm
     ours, truth = tw.size(path), tw.size(network, shape)
     assert ours.totals.parameters == truth.totals.parameters == sum(each.numel() for each in network.parameters())
     assert ours.totals.macs == truth.totals.macs
+
+
+def test_a_layer_of_attention_that_takes_examples_first(tmp_path):
+    """It turns its input around, and takes the weights of a layer that it does not call."""
+    network = torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True).eval()
+    with torch.no_grad():
+        for each in network.parameters():
+            each.uniform_()  # the exporter drops what is all zeros
+    path, sequence = tmp_path / "network.onnx", torch.export.Dim("sequence")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network, (torch.zeros(2, 20, 32),), str(path), dynamo=True, verbose=False,
+            dynamic_shapes=({0: torch.export.Dim("batch"), 1: sequence},),
+        )  # fmt: skip
+    ours, truth = tw.size(path, (20, 32)), tw.size(network, (20, 32))
+    assert {each: getattr(ours.totals, each) for each in COUNTS} == {
+        each: getattr(truth.totals, each) for each in COUNTS
+    }
+    assert ours.layers[-1].receptive_field == truth.layers[-1].receptive_field == (20,)

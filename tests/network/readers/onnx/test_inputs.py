@@ -75,6 +75,30 @@ def test_tokens_and_features(measure):
     assert (answer.layers[0].receptive_field, answer.layers[0].macs) == ((1,), 7 * 5 * 3)
 
 
+@pytest.mark.parametrize(
+    ("extents", "order", "said"),
+    [
+        (["batch", "steps", 5], (1, 0, 2), (7, 5)),  # PyTorch's attention turns its input around
+        (["steps", "batch_size", 5], (0, 1, 2), (7, 5)),
+        (["steps", "batch_size", 5], (1, 0, 2), (7, 5)),
+        ([1, 7, 5], (1, 0, 2), None),
+        ([7, 1, 5], (0, 1, 2), None),
+        ([7, 1, 5], (1, 0, 2), None),
+        (["a", "b", 5], (1, 0, 2), (7, 5)),
+    ],
+)
+def test_which_axis_holds_the_examples_where_an_operation_treats_both_alike(measure, extents, order, said):
+    net = Writer()
+    x = net.node("Transpose", [net.input("x", extents)], perm=order)
+    made = net.node("MatMul", [x, net.weight((5, 3))], name="dense")
+    first = extents.index(next(each for each in extents if each == 1 or "batch" in str(each) or each == "a"))
+    along = order.index(1 - first)  # steps
+    answer = measure(net, net.node("ReduceSum", [made, net.numbers(along)], name="sum"), said)
+    assert answer.input == (7, 5)
+    assert answer.layers[0].macs == 7 * 5 * 3
+    assert [layer.receptive_field for layer in answer.layers] == [(1,), (7,)]
+
+
 def test_time_comes_first_in_recurrent_layers(measure):
     net = Writer()
     weights = [net.weight((1, 20, 3)), net.weight((1, 20, 5))]

@@ -250,21 +250,30 @@ def _layout(
             return Layout(order[0], order[1], tuple(order[2:]), sure=True)
         if node.op_type in _CHANNELS_LAST and rank > 1:
             sure = node.op_type in ("Gemm", "FusedGemm", "QGemm", "Attention", "MultiHeadAttention")
-            return Layout(order[0], order[-1], tuple(order[1:-1]), sure)
+            batch = order[0] if sure else _batch_of(declared, order[:-1])
+            return Layout(batch, order[-1], tuple([axis for axis in order[:-1] if axis != batch]), sure)
         if node.op_type in _RECURRENT and rank == 3 and place == 0:
             batch_first = any(each.name == "layout" and each.i == 1 for each in node.attribute)
-            time, batch = (1, 0) if batch_first else (0, 1)
-            return Layout(order[batch], order[2], (order[time],), sure=True)
+            batch, time = (order[0], order[1]) if batch_first else (order[1], order[0])
+            return Layout(batch, order[2], (time,), sure=True)
         if node.op_type in _LOOKED_UP and rank > 1:
-            return Layout(order[0], None, tuple(order[1:]))
+            batch = _batch_of(declared, order)
+            return Layout(batch, None, tuple([axis for axis in order if axis != batch]))
         if node.op_type == "Flatten" and rank > 1:
             return Layout(0, *_by_extents(declared, batch=True), sure=True)
     if info.type.tensor_type.elem_type in _INTEGERS and rank == 2:
         return Layout(0, None, (1,))
     if rank < 2:
         return Layout(None, None, ())
-    batch = not isinstance(declared[0], int) or declared[0] == 1
-    return Layout(0 if batch else None, *_by_extents(declared, batch))
+    is_first = not isinstance(declared[0], int) or declared[0] == 1
+    return Layout(0 if is_first else None, *_by_extents(declared, is_first))
+
+
+def _batch_of(declared: Sequence[int | str | None], axes: Sequence[int]) -> int:
+    """Which of some axes that an operation treats alike is the batch: one that is called so, one of 1, or the first."""
+    named = [axis for axis in axes if isinstance(name := declared[axis], str) and "batch" in name.lower()]
+    single = [axis for axis in axes if declared[axis] == 1]
+    return next((found[0] for found in (named, single) if len(found) == 1), min(axes))
 
 
 def _by_extents(declared: Sequence[int | str | None], batch: bool) -> tuple[int | None, tuple[int, ...]]:
