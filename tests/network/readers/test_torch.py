@@ -396,6 +396,141 @@ def test_a_layer_that_is_the_network_or_has_the_weights_of_another_is_called_lik
     assert [layer.name for layer in tw.size(added, (3,)).layers] == ["there", "here.linear"]
 
 
+@pytest.mark.parametrize(
+    ("function", "sees"),
+    [
+        (lambda m, x: m.fc(functional.scaled_dot_product_attention(x, x, x)), 6),
+        (lambda m, x: m.fc((x @ x.transpose(1, 2)).softmax(-1) @ x), 6),
+        (lambda m, x: m.fc(torch.einsum("btc,cd->btd", x, m.fc.weight.T @ m.fc.weight)), 1),
+        (lambda m, x: m.fc(torch.take_along_dim(m.fc(x), m.fc(x).argsort(-1), -1)), None),
+        (lambda m, x: m.fc(x.cpu()) * m.fc(x).to("cpu", torch.float32), 1),
+    ],
+)
+def test_tokens_that_first_meet_a_product_or_another_device(function, sees):
+    answer = tw.size(Function(function, fc=nn.Linear(8, 8)), (6, 8))
+    assert answer.layers[-1].output == (6, 8)
+    assert answer.complete
+    assert answer.layers[-1].receptive_field == (sees and (sees,))
+
+
+class Talks(nn.Module):
+    """PyTorch's transformer, whose batch is in the middle unless it is told otherwise, behind embeddings or not."""
+
+    def __init__(self, batch_first, embedded):
+        super().__init__()
+        self.layer = nn.Transformer(16, 4, 1, 1, 32, batch_first=batch_first)
+        self.source, self.target = ((nn.Embedding(50, 16) if embedded else nn.Identity()) for _ in range(2))
+
+    def forward(self, x, y):
+        return self.layer(self.source(x), tgt=self.target(y))
+
+
+@pytest.mark.filterwarnings("ignore:enable_nested_tensor")
+@pytest.mark.parametrize("embedded", [True, False])
+def test_both_inputs_have_their_batch_where_the_module_wants_it(embedded):
+    shapes = ((5,), (7,)) if embedded else ((5, 16), (7, 16))
+    first, middle = (tw.size(Talks(batch_first, embedded), shapes) for batch_first in (True, False))
+    assert middle.complete
+    assert middle.totals == first.totals
+    assert [layer.receptive_field for layer in middle.layers] == [layer.receptive_field for layer in first.layers]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "shape"),
+    [
+        (nn.Conv2d(3, 16, 4, 4), nn.MultiheadAttention(16, 4), (3, 16, 16)),
+        (nn.Conv1d(3, 16, 3), nn.LSTM(16, 8), (3, 20)),
+        (nn.Linear(3, 16), nn.MultiheadAttention(16, 4), (20, 3)),
+    ],
+)
+def test_steps_and_batch_that_a_network_mixes_up_are_read_as_it_runs(first, second, shape):
+    """It forgot `batch_first`, so the one example is one step, and the steps are a batch; or it has the batch there."""
+
+    def run(m, x):
+        x = m.first(x)
+        x = x.flatten(2).transpose(1, 2) if x.dim() > 3 or isinstance(m.first, nn.Conv1d) else x
+        return m.second(query=x, key=x, value=x)[0] if isinstance(m.second, nn.MultiheadAttention) else m.second(x)[0]
+
+    module = Function(run, first=first, second=second)
+    answer = tw.size(module, shape)
+    assert answer.complete
+    assert answer.totals.macs == flops(module.to("meta"), shape, time_first=isinstance(first, nn.Linear))
+
+
+IDS_AT_WORK = {
+    "a table": (lambda m, x: m.fc(m.fc.weight[x]), ((5,),)),
+    "behind a view": (lambda m, x: m.fc(m.fc.weight[x.view(-1)]), ((5,),)),
+    "one of each row": (lambda m, x, y: m.fc(x)[torch.arange(1), y], ((6, 8), (1,))),
+    "gathered": (lambda m, x, y: m.fc(x).gather(2, y), ((6, 8), (6, 3))),
+    "labels": (lambda m, x, y: functional.cross_entropy(m.fc(x).view(-1, 8), y.view(-1)), ((6, 8), (6,))),
+    "shares": (lambda m, x, y: functional.cross_entropy(m.fc(x), y.softmax(-1)), ((6, 8), (6, 8))),
+    "negative likelihoods": (lambda m, x, y: functional.nll_loss(m.fc(x).mT, y), ((6, 8), (6,))),
+}
+
+
+@pytest.mark.parametrize("name", IDS_AT_WORK)
+def test_ids_are_known_by_what_looks_them_up(name):
+    function, shapes = IDS_AT_WORK[name]
+    answer = tw.size(Function(function, fc=nn.Linear(8, 8)), shapes)
+    assert answer.complete
+    assert answer.totals.parameters == 72
+
+
+class Keeps(nn.Module):
+    """Something of an earlier call stays in the module: here, the first call."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.conv, self.other, self.way = nn.Conv2d(2, 2, 3, padding=1), nn.Conv2d(2, 2, 3, padding=1), way
+        self.register_buffer("kept", torch.zeros(1, 2, 8, 8))
+        self.register_buffer("calls", torch.zeros((), dtype=torch.int64))
+        self.table = nn.Embedding(5, 2)
+        self.count, self.state, self.past = 0, None, []
+
+    def forward(self, x, ids):
+        return self.way(self, x) + self.table(ids).sum()
+
+
+def in_a_queue(m, x):
+    m.kept[:, :, 1:] = m.kept[:, :, :-1].clone()
+    m.kept[:, :, 0] = x[:, :, 0]
+    return m.conv(m.kept)
+
+
+def in_an_attribute(m, x):
+    if m.state is None:
+        m.state = m.other(x)
+    return m.conv(m.state)
+
+
+def in_a_list(m, x):
+    m.past.append(m.other(x) if not m.past else x)
+    return m.conv(m.past[0])
+
+
+def in_a_count(m, x):
+    m.count += 1
+    return m.conv(m.other(x) if m.count == 1 else x)
+
+
+def in_a_tensor(m, x):
+    m.calls += 1
+    return m.conv(m.other(x) if m.calls == 1 else x)
+
+
+@pytest.mark.parametrize("way", [in_a_queue, in_an_attribute, in_a_list, in_a_count, in_a_tensor])
+def test_a_network_is_read_as_it_was_before_its_first_call(way):
+    """It runs more than once until it is known what goes in: here, that the second input is ids."""
+    module = Keeps(way)
+    answer = tw.size(module, ((2, 8, 8), (3,)))
+    assert answer.complete
+    convolutions = [layer.name for layer in answer.layers if layer.kind == "convolution" and layer.macs]
+    assert convolutions == (["conv"] if way is in_a_queue else ["other", "conv"])
+    assert module.count == 0
+    assert module.state is None
+    assert not module.past
+
+
 LOSSES = {
     "squares": lambda y, z: functional.mse_loss(y, z),
     "squares, each": lambda y, z: functional.mse_loss(y, z, reduction="none"),

@@ -446,3 +446,39 @@ def test_the_nearest_position_is_that_of_pytorch_or_not_said(exact):
             else:
                 assert [min(found.at(unit)[0], before - 1) for unit in range(after)] == real
     assert 0 < unsaid < 39 * 89 / 20
+
+
+@pytest.mark.parametrize(
+    ("extents", "factor", "mode"),
+    [
+        ((4,), 2.2, "nearest"), ((5,), 1.1, "nearest"), ((8,), 0.3, "nearest"), ((4,), 2.2, "nearest-exact"),
+        ((4,), 2.2, "linear"), ((8,), 0.3, "linear"), ((5,), 1.1, "linear"), ((8,), 2.0, "linear"),
+        ((4, 6), (2.2, 1.5), "nearest"), ((5, 4), (1.1, 2.3), "nearest"), ((4, 6), (2.2, 1.5), "bilinear"),
+        ((5, 5), 1.1, "bilinear"), ((8, 8), 0.6, "bilinear"), ((4, 6), 2.2, "bicubic"), ((4, 3, 5), 2.2, "nearest"),
+    ],
+)  # fmt: skip
+def test_a_factor_that_was_said_counts_also_where_the_extents_divide(extents, factor, mode):
+    """2.2 times 4 positions are 8, but not each of them twice: PyTorch places them by the factor, with exceptions."""
+
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(extents) - 1](1, 1, 3, padding=1)
+            self.last = (nn.Conv1d, nn.Conv2d, nn.Conv3d)[len(extents) - 1](1, 1, 1)
+
+        def forward(self, x):
+            return self.last(functional.interpolate(self.conv(x), scale_factor=factor, mode=mode))
+
+    module = Scaled().double()
+    with torch.no_grad():
+        for each in module.parameters():
+            each.uniform_(0.5, 1)
+    answer = tw.size(module, (1, *extents))
+    pixels = list(np.ndindex(*extents))
+    changes = torch.eye(len(pixels), dtype=torch.float64).view(-1, 1, *extents)
+    with torch.no_grad():  # what the backward pass of `nearest` takes is not what the forward pass took
+        changed = module(changes) != module(torch.zeros_like(changes))
+    for index in np.ndindex(*changed.shape[2:]):
+        seen = np.array([pixel for pixel, each in zip(pixels, changed[:, 0], strict=True) if each[index]])
+        wanted = tuple(zip(seen.min(0).tolist(), seen.max(0).tolist(), strict=True))
+        assert answer.unit("last", index).clipped == wanted, index

@@ -109,6 +109,124 @@ def test_what_is_written_into_views_is_seen_where_it_is():
     assert units == 1800
 
 
+class Told(nn.Module):
+    """Two convolutions of different sizes whose results come together in some way."""
+
+    def __init__(self, way):
+        super().__init__()
+        self.one, self.five, self.way = nn.Conv2d(2, CHANNELS, 1), nn.Conv2d(2, CHANNELS, 5, padding=2), way
+        self.last = nn.LazyConv2d(1, 1)
+
+    def forward(self, x):
+        return self.last(self.way(self.one(x), self.five(x)))
+
+
+def copied_to(y, values):
+    y.to(torch.float64, copy=True).add_(values)
+    return y
+
+
+def not_copied_by_reshape(y, values):
+    y.permute(0, 2, 3, 1).reshape(len(y), -1, CHANNELS).mul_(values.permute(0, 2, 3, 1).reshape(len(y), -1, CHANNELS))
+    return y
+
+
+def copied_by_reshape(y, values):
+    y.transpose(2, 3).reshape(len(y), CHANNELS, -1).mul_(values.transpose(2, 3).reshape(len(y), CHANNELS, -1))
+    return y
+
+
+def copied_by_contiguous(y, values):
+    turned = y.permute(0, 2, 3, 1).contiguous()
+    turned += values.permute(0, 2, 3, 1)
+    return torch.cat([turned.permute(0, 3, 1, 2), y], 2)
+
+
+def older_rows(y, values):
+    top = y[:, :, :3]
+    y[:, :, 2:5] = values[:, :, 2:5]
+    return torch.cat([top, y], 2)
+
+
+def older_row(y, values):
+    row = y[:, :, 2]
+    y.copy_(values)
+    return row[:, :, None]
+
+
+def older_channels_turned(y, values):
+    turned = y.transpose(2, 3)[:, :2]
+    y += values
+    return turned.transpose(2, 3)
+
+
+def older_in_another_shape(y, values):
+    flat = y.flatten(2)
+    y.add_(values)
+    return flat.view(y.shape)
+
+
+def older_part_of_nothing(y, values):
+    blank = torch.zeros_like(y)
+    middle = blank[:, :, 2:6]
+    blank[:] = values
+    return middle
+
+
+def older_view_of_a_view(y, values):
+    inner = y[:, :, 1:7][:, :, :, 2:6]
+    y[:, :, :4] = values[:, :, :4]
+    return inner
+
+
+def written_out(y, values):
+    made = torch.empty_like(y)
+    torch.add(y, values, out=made)
+    return made
+
+
+def joined_out(y, values):
+    made = torch.empty_like(y).repeat(1, 1, 2, 1)
+    torch.cat([y, values], 2, out=made)
+    return made
+
+
+def multiplied_out_into_a_part(y, values):
+    made = torch.zeros_like(y)
+    torch.mul(y[:, :, 2:5], values[:, :, 2:5], out=made[:, :, 2:5])
+    return made
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        copied_to, not_copied_by_reshape, copied_by_reshape, copied_by_contiguous, older_rows, older_row,
+        older_channels_turned, older_in_another_shape, older_part_of_nothing, older_view_of_a_view,
+        written_out, joined_out, multiplied_out_into_a_part,
+    ],
+)  # fmt: skip
+def test_copies_older_views_and_results_written_elsewhere(way):
+    module = Told(way).double()
+    pixels = list(np.ndindex(SIZE, SIZE))
+    changes = torch.zeros(2 * len(pixels), 2, SIZE, SIZE, dtype=torch.float64)
+    changes[: len(pixels)] = 1
+    changes[: len(pixels)].view(len(pixels), 2, -1)[range(len(pixels)), :, range(len(pixels))] = 2
+    changes[len(pixels) :] = 1
+    with torch.no_grad():
+        module(changes)
+        for each in module.parameters():
+            each.uniform_(0.1, 1)
+        changed, same = module(changes).split(len(pixels))
+    answer = tw.size(module, (2, SIZE, SIZE))
+    assert answer.complete
+    assert answer.lost == ()
+    for index in np.ndindex(*same.shape[2:]):
+        here = (slice(None), 0, *index)
+        seen = np.array(pixels)[((changed[here] - same[here]).abs() > 1e-9).numpy()]
+        wanted = tuple(zip(seen.min(0).tolist(), seen.max(0).tolist(), strict=True)) if len(seen) else None
+        assert answer.unit(-1, index).clipped == wanted, index
+
+
 def test_every_other_row_is_not_followed_and_not_told_wrong():
     class Rows(nn.Module):
         def __init__(self):

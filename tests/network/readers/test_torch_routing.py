@@ -189,6 +189,116 @@ def test_the_best_expert_of_each_token():
     assert answer.totals.macs == real_macs(module, 64)
 
 
+NAMED_BY = {
+    "max": lambda scores: scores.max(-1).indices[:, None],
+    "argmin": lambda scores: (-scores).argmin(-1, keepdim=True),
+    "sort": lambda scores: scores.sort(-1, descending=True)[1][:, :FEW],
+    "argsort": lambda scores: scores.argsort(-1)[:, -FEW:],
+}
+MOVED = {
+    "T": lambda named: named.T.T,
+    "ravel": lambda named: named.ravel().view(-1, FEW),
+    "narrow": lambda named: named.narrow(1, 0, FEW),
+    "type_as": lambda named: named.type_as(torch.zeros((), dtype=torch.int32)),
+    "unflatten": lambda named: named.flatten().unflatten(0, (-1, FEW)),
+    "swapaxes": lambda named: named.swapaxes(0, 1).mT,
+    "cat": lambda named: torch.cat([named[:8], named[8:]]),
+    "stack": lambda named: torch.stack(named.unbind(1), 1),
+    "split": lambda named: torch.cat(named.split([3, len(named) - 3])),
+    "another device": lambda named: named.cpu(),
+    "another shape": lambda named: named.reshape_as(named.view(-1, FEW)).expand_as(named),
+}
+
+
+@pytest.mark.parametrize("way", [*NAMED_BY, *MOVED])
+def test_however_the_best_experts_are_named(way):
+    def by_masks(m, x, shares, named):
+        named = NAMED_BY[way](m.gate(x)) if way in NAMED_BY else MOVED[way](named)
+        y = torch.zeros_like(x)
+        for number, expert in enumerate(m.experts):
+            rows, _ = torch.where(named == number)
+            y[rows] += expert(x[rows])
+        return y
+
+    module = Routed(by_masks)
+    answer = tw.size(module, (64, WIDTH))
+    assert answer.complete
+    assert answer.totals.macs - real_macs(module, 64) in (0, EXPERTS * WIDTH)[: 1 + (way in NAMED_BY)]
+
+
+class Masked(nn.Module):
+    """What a mask of the best rows lets through goes into a layer."""
+
+    def __init__(self, masked):
+        super().__init__()
+        self.gate, self.fc, self.masked = nn.Linear(WIDTH, EXPERTS), nn.Linear(WIDTH, 4), masked
+
+    def forward(self, x):
+        return self.fc(self.masked(x[0], self.gate(x[0])))
+
+
+def rows_but(x, scores):
+    keep = torch.ones(len(x), dtype=torch.bool).scatter(0, scores[:, 0].topk(16).indices, False)
+    return x[keep]
+
+
+def rows_with(x, scores):
+    keep = torch.zeros(len(x), dtype=torch.bool).scatter_(0, scores[:, 0].topk(16).indices, True)
+    return x[keep]
+
+
+def rows_that_are_not(x, scores):
+    keep = torch.zeros(len(x)).scatter(0, scores[:, 0].topk(16).indices, 1.0) > 0
+    return x[~keep]
+
+
+def selected(x, scores):
+    keep = torch.zeros_like(scores[:, 0]).scatter(0, scores[:, 0].topk(16).indices, 1.0) != 0
+    return x.masked_select(keep[:, None]).view(-1, WIDTH)
+
+
+@pytest.mark.parametrize("masked", [rows_but, rows_with, rows_that_are_not, selected])
+def test_masks_made_by_scatter(masked):
+    module = Masked(masked)
+    answer = tw.size(module, (64, WIDTH))
+    assert answer.complete
+    assert answer.totals.macs == real_macs(module, 64)
+
+
+def test_what_is_written_into_an_unknown_mask_is_not_taken_for_all_of_it():
+    answer = tw.size(
+        Masked(lambda x, scores: x[(scores[:, 0] > 0).scatter(0, scores[:, 1].topk(16).indices, True)]), (64, WIDTH)
+    )
+    assert not answer.complete
+
+
+def test_places_in_the_queues_of_experts_are_no_mask():
+    """GShard's: a one-hot mask times numbers holds those numbers."""
+
+    def queued(x, scores):
+        one_hot = functional.one_hot(scores.argmax(-1))
+        return x[(one_hot * torch.cumsum(one_hot, 0)).sum(-1) - 1]
+
+    answer = tw.size(Masked(queued), (64, WIDTH))
+    assert answer.layers[-1].output == (64, 4)
+    with pytest.raises(tw.InputError, match="cannot be followed"):
+        answer.unit("fc", (3,))
+
+
+@pytest.mark.parametrize(
+    ("asked", "word"),
+    [(lambda x: x.tolist(), "tolist"), (lambda x: x.numpy(), "numpy"), (lambda x: [each.item() for each in x], "item")],
+)
+def test_numbers_that_are_asked_for_outside_of_pytorch_break_off_by_name(asked, word):
+    def read_aloud(x, scores):
+        asked(scores.argmax(-1))
+        return x
+
+    answer = tw.size(Masked(read_aloud), (64, WIDTH))
+    assert not answer.complete
+    assert any(f"({word!r})" in note for note in answer.notes)
+
+
 @pytest.mark.parametrize("changed", [True, False])
 def test_a_mask_that_is_changed_is_no_mask_of_choices_any_more(changed):
     class Marks(nn.Module):

@@ -19,7 +19,7 @@ from thalweg.network.graph import Graph, written
 from thalweg.network.readers.example import Example
 from thalweg.network.readers.hugging_face import read_config
 from thalweg.network.readers.lazy_torch import torch
-from thalweg.network.readers.torch_copy import Copied, copied
+from thalweg.network.readers.torch_copy import copied
 from thalweg.network.readers.torch_entry import Entry, OtherEntryError
 from thalweg.network.readers.torch_export import read_program
 from thalweg.network.readers.torch_inputs import found_input, given_input
@@ -53,14 +53,13 @@ def read(model: Any, shape: Sequence[Any] | None = None) -> Graph:
         return read_program(model, shape)
     module = unwrapped(model)
     example = found_input(module) if shape is None else given_input(module, several(shape))
-    bare = copied(module)
-    entries = tuple(_entry(each, dtype, example.in_a_row) for each, dtype in example.each(_dtype(bare)))
+    entries = tuple(_entry(each, dtype, example.in_a_row) for each, dtype in example.each(_dtype(module)))
     try:
-        return _of_module(bare, entries, example, whole=bool(example.mask))
+        return _of_module(module, entries, example, whole=bool(example.mask))
     except DependsOnDataError:
         if not example.mask:
             raise
-        return _of_module(bare, entries, example, masked=True)
+        return _of_module(module, entries, example, masked=True)
 
 
 def without_weights() -> AbstractContextManager[object]:
@@ -74,11 +73,13 @@ def _is_config(model: object) -> bool:
 
 
 def _of_module(
-    bare: Copied, entries: tuple[Entry, ...], example: Example, masked: bool = False, whole: bool = False
+    original: torch.nn.Module,
+    entries: tuple[Entry, ...],
+    example: Example,
+    masked: bool = False,
+    whole: bool = False,
 ) -> Graph:
-    module = bare.module
-
-    def call(run: Run, tensors: Sequence[torch.Tensor]) -> None:
+    def call(run: Run, module: torch.nn.Module, tensors: Sequence[torch.Tensor]) -> None:
         hooks = [hook for path, each in module.named_modules() for hook in run.watch(each, path)]
         try:
             others = {example.mask: torch.ones(tensors[example.masked].shape, dtype=torch.int64)} if masked else {}
@@ -86,14 +87,24 @@ def _of_module(
         except (ThalwegError, OtherEntryError):
             raise
         except Exception as error:
-            if isinstance(error, LookupError | AttributeError) and "device='meta'" in str(error):  # a name made of data
-                raise DependsOnDataError(run.about_data("str")) from error
+            asked = next((what for words, what in _ASKED.items() if words in str(error)), None)
+            if asked is not None:
+                raise DependsOnDataError(run.about_data(asked)) from error
             raise _failed(run, module, tensors, error) from error
         finally:
             for hook in hooks:
                 hook.remove()
 
-    return written_down(call, bare, entries, example.notes, whole)
+    return written_down(call, lambda: copied(original), entries, example.notes, whole)
+
+
+_ASKED = {
+    "device='meta'": "str",
+    "tolist() shouldn't be called": "tolist",
+    "can't convert meta device type tensor to numpy": "numpy",
+    "cannot be called on meta tensors": "item",
+}
+"""What PyTorch says where a network asks for the values of tensors in its own code, and by what."""
 
 
 def _failed(run: Run, module: torch.nn.Module, tensors: Sequence[torch.Tensor], error: Exception) -> InputError:
@@ -121,9 +132,9 @@ def unwrapped(model: Any) -> torch.nn.Module:
         model = inner
 
 
-def _dtype(bare: Copied) -> torch.dtype:
+def _dtype(module: torch.nn.Module) -> torch.dtype:
     """The kind of numbers that the network works on."""
-    return next((each.dtype for each in bare.names.values() if each.is_floating_point()), torch.float32)
+    return next((each.dtype for each in module.parameters() if each.is_floating_point()), torch.float32)
 
 
 def _entry(shape: Shape, dtype: torch.dtype, in_a_row: bool) -> Entry:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,6 +27,34 @@ class Copied:
     module: torch.nn.Module
     names: dict[str, torch.Tensor]
     aliases: dict[str, list[str]] = field(default_factory=dict)
+
+
+class Kept:
+    """What the parts of a module hold, to see later whether a run has put something else there.
+
+    Args:
+        module: all of it.
+    """
+
+    def __init__(self, module: torch.nn.Module) -> None:
+        self._names = [(each.__dict__, dict(each.__dict__)) for each in module.modules()]
+        inside = [each for _, names in self._names for each in names.values() if type(each) in (list, dict)]
+        self._lists = [(each, list(_items(each))) for each in inside]
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether one of them holds another object, itself, among its buffers, or in a list or dictionary."""
+        return any(
+            len(now) != len(then) or any(one is not other for one, other in zip(now, then, strict=True))
+            for now, then in [
+                *((_items(now), list(_items(then))) for now, then in self._names),
+                *((_items(now), then) for now, then in self._lists),
+            ]
+        )
+
+
+def _items(held: Any) -> Collection[Any]:
+    return held.values() if isinstance(held, dict) else held
 
 
 def copied(model: torch.nn.Module) -> Copied:

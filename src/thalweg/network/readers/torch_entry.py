@@ -20,8 +20,16 @@ _CHANNELS_FIRST = frozenset(
     }
 )  # fmt: skip
 _CHANNELS_LAST = frozenset(
-    {"cdist", "linear", "layer_norm", "rms_norm", "lstm", "gru", "rnn_tanh", "rnn_relu", "matmul", "mm"}
-)
+    {
+        "cdist", "linear", "layer_norm", "rms_norm", "lstm", "gru", "rnn_tanh", "rnn_relu", "matmul", "mm", "bmm",
+        "scaled_dot_product_attention",
+    }
+)  # fmt: skip
+_IDS = {
+    "embedding": 1, "embedding_bag": 1, "one_hot": 0, "gather": 2, "index_select": 2, "take_along_dim": 1, "scatter": 2,
+    "scatter_add": 2, "nll_loss": 1, "nll_loss2d": 1, "nll_loss_nd": 1, "nll_loss_forward": 1, "cross_entropy_loss": 1,
+}  # fmt: skip
+"""Operations that look something up, and where their whole numbers stand."""
 
 
 @dataclass(frozen=True)
@@ -51,28 +59,36 @@ class OtherEntryError(Exception):
         self.changes = changes
 
 
-def check_ids(operation: str, args: Sequence[Any], place_of: Callable[[torch.Tensor], int]) -> None:
+def check_ids(operation: str, args: Sequence[Any], place_of: Callable[[torch.Tensor], int | None]) -> None:
     """Ids that are looked up are integers.
 
     Args:
         operation: its name in ATen.
         args: its arguments.
-        place_of: which input a tensor is.
+        place_of: which input a tensor is, None where it is none.
 
     Raises:
-        OtherEntryError: they are none.
+        OtherEntryError: those of an input are none.
     """
-    place = {"embedding": 1, "embedding_bag": 1, "one_hot": 0}.get(operation)
-    if place is None or not isinstance(args[place], torch.Tensor) or not args[place].is_floating_point():
-        return
-    raise OtherEntryError(number=place_of(args[place]), dtype=torch.int64)
+    place = _IDS.get(operation)
+    given = args[1] if operation == "index" else [] if place is None or len(args) <= place else [args[place]]
+    if operation == "cross_entropy_loss" and args[0].shape == args[1].shape:
+        return  # it takes probabilities as well
+    for x in given:
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+            continue
+        number = place_of(x)
+        if number is None and operation.startswith("embedding"):  # of the first, which was padded or the like
+            number = 0
+        if number is not None:
+            raise OtherEntryError(number=number, dtype=torch.int64)
 
 
 def check_batch(x: torch.Tensor) -> None:
     """The batch of what goes into a module that has it in the middle.
 
     Raises:
-        OtherEntryError: it came first.
+        OtherEntryError: it came first, as it does in all inputs until one is known to take it elsewhere.
     """
     if x.dim() == 3 and x.shape[0] == 1 and x.shape[1] > 1:
         raise OtherEntryError(number=0, batch=1)

@@ -133,10 +133,10 @@ class _Program:
             holders[arg] = tensor
         entries = tuple(Entry(self._sizes(self.values[each]), _dtype(self.values[each]["dtype"])) for each in inputs)
 
-        def call(run: Any, tensors: Sequence[Any]) -> None:
+        def call(run: Any, _: Any, tensors: Sequence[Any]) -> None:
             self._execute(run, self.graph, {**holders, **dict(zip(inputs, tensors, strict=True))})
 
-        return written_down(call, Copied(torch.nn.Module(), names), entries)
+        return written_down(call, lambda: Copied(torch.nn.Module(), names), entries)
 
     # Shapes.
 

@@ -211,7 +211,13 @@ def _taken(call: Call, x: Array, axis: int, index: Array) -> Array:
     return shuffled(call, x, (axis,), [] if index.is_constant else [index])
 
 
-@rule("index_select", "gather", "take_along_dim")
+@rule("take_along_dim")
+def _take_along(call: Call, x: Array, index: Array, dim: int | None = None) -> Answer:
+    axes = range(len(x.shape)) if dim is None else dims_of(x, dim)
+    return shuffled(call, x, axes, [] if index.is_constant else [index])
+
+
+@rule("index_select", "gather")
 def _index_select(call: Call, x: Array, dim: int, index: Array, *_: Any, **__: Any) -> Answer:
     if call.operation == "index_select" and x.is_constant and x.weights and dim == 0 and not index.is_constant:
         return call.recorder.embedding(index, x, **call.named(x))

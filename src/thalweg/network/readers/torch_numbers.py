@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.torch_copy import MOST_VALUES
-from thalweg.network.readers.torch_routing import Choice
+
+if TYPE_CHECKING:
+    from thalweg.network.readers.torch_routing import Choice
 
 MARK = "_thalweg"
 """The attribute under which a tensor of the run has its `Traced`."""
@@ -39,12 +41,16 @@ class Traced:
         array: what the recorder knows of it.
         value: its numbers, where they are known.
         base: the tensor that it is a view of.
+        since: which of the versions of that one it shows.
+        version: how often it was written into.
         choice: how often its numbers name or let through what, where a network has chosen by data.
     """
 
     array: Array
     value: torch.Tensor | None = None
     base: torch.Tensor | None = None
+    since: int = 0
+    version: int = 0
     choice: Choice | None = None
 
 
@@ -59,6 +65,18 @@ def value_of(tensor: torch.Tensor) -> torch.Tensor | None:
     mark: Traced | None = getattr(tensor, MARK, None)
     value = mark.value if mark is not None else tensor
     return None if value is None or value.is_meta else value
+
+
+def only_number(x: Any) -> float | None:
+    """The number that fills a tensor, or a number itself; None where there are several, or none is known."""
+    if not isinstance(x, torch.Tensor):
+        return x if isinstance(x, int | float) else None
+    value = value_of(x)
+    if value is None or not value.numel():
+        return None
+    few = _one_of_each(value)
+    first = few.flatten()[0]
+    return first.item() if few.numel() <= MOST_VALUES and bool((few == first).all()) else None
 
 
 def worked_out(func: Any, args: Any, kwargs: Any) -> Any:
@@ -177,20 +195,6 @@ def without_numbers(x: Any) -> Any:
     if isinstance(x, torch.Tensor):
         return torch.empty_like(x, device="meta")
     return type(x)(without_numbers(each) for each in x) if type(x) in (list, tuple) else x
-
-
-def masks_as_places(indices: Sequence[torch.Tensor | None]) -> list[torch.Tensor | None] | None:
-    """An index in which the places that masks let through stand for them; None where the numbers of one are unknown."""
-    found: list[torch.Tensor | None] = []
-    for each in indices:
-        if each is None or each.dtype is not torch.bool:
-            found.append(each)
-            continue
-        value = value_of(each)
-        if value is None:
-            return None
-        found += [place.to("meta") for place in value.nonzero().unbind(1)]
-    return found
 
 
 def places_of(marks: Sequence[Traced], array: Array) -> list[int] | None:

@@ -1,4 +1,4 @@
-"""What a PyTorch network writes into a view of a tensor, and what the tensor holds then."""
+"""What a PyTorch network writes into a view of a tensor or into what it is a view of, and what the other holds then."""
 
 from __future__ import annotations
 
@@ -37,9 +37,33 @@ def written_into(recorder: Recorder, whole: Held, view: Held, name: str, module:
             return _replaced(recorder, before, values, axis, 0, name, module)
     elif (order := _order(part, base)) is not None:
         return recorder.permute(values, order)
-    elif part.numel() == base.numel() and part.is_contiguous() and base.is_contiguous():
+    elif _is_in_another_shape(part, base):
         return recorder.reshape(values, before.shape, name, module)
     return recorder.gather([before, values], before.shape, name=name, module=module)
+
+
+def shown_by(recorder: Recorder, whole: Held, view: torch.Tensor, name: str, module: str) -> Array:
+    """What a view of a tensor holds once that was written into.
+
+    Args:
+        recorder: where it is written down.
+        whole: the tensor, and what it holds.
+        view: the view.
+        name: what the row is called, where there is one.
+        module: the path of the module that does it.
+    """
+    base, held = whole
+    shape = tuple(view.shape)
+    indices = _indices(view, base)
+    if indices is not None:
+        axis, places = indices
+        part = recorder.slice(held, axis, places.start, places.stop, places.step, name, module)
+        return recorder.reshape(part, shape, name, module)
+    if (order := _order(view, base)) is not None:
+        return recorder.permute(held, [order.index(axis) for axis in range(len(order))])
+    if _is_in_another_shape(view, base):
+        return recorder.reshape(held, shape, name, module)
+    return recorder.gather([held], shape, name=name, module=module)
 
 
 def _replaced(recorder: Recorder, before: Array, values: Array, axis: int, start: int, name: str, module: str) -> Array:
@@ -81,6 +105,17 @@ def _order(view: torch.Tensor, base: torch.Tensor) -> list[int] | None:
         order.append(axis)
         del left[axis]
     return None if left else order
+
+
+def _is_in_another_shape(view: torch.Tensor, base: torch.Tensor) -> bool:
+    """Whether a view holds all of a tensor, row by row."""
+    if view.numel() != base.numel() or view.storage_offset() != base.storage_offset():
+        return False
+    try:
+        alike = base.view(view.shape)
+    except RuntimeError:
+        return False
+    return _layout(alike) == _layout(view)
 
 
 def _layout(x: torch.Tensor, but: int | None = None) -> list[tuple[int, int]]:

@@ -9,12 +9,13 @@ or choices are counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
 
 from thalweg.network.readers.lazy_torch import torch
+from thalweg.network.readers.torch_numbers import only_number, value_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +27,15 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """Numbers of which a share is not 0, everywhere alike."""
+    """Numbers of which a share is not 0, everywhere alike.
+
+    Args:
+        share: how many are not.
+        ones: whether those are 1, or true.
+    """
 
     share: Fraction
+    ones: bool = True
 
 
 Choice: TypeAlias = Named | Marked
@@ -71,18 +78,22 @@ class Supposed:
         return (*found, self.broken_off) if self.broken_off else tuple(found)
 
 
-ROUTERS = frozenset({"topk", "argmax"})
-"""Operations that name some of several."""
+ROUTERS = frozenset({"topk", "argmax", "argmin", "sort", "argsort", "max", "min"})
+"""Operations that name some of several, in the last of their results."""
 
 _KEPT = frozenset(
     {
-        "view", "_unsafe_view", "reshape", "flatten", "permute", "transpose", "t", "unsqueeze", "squeeze", "expand",
-        "select", "slice", "index", "index_select", "split", "chunk", "unbind", "clone", "contiguous", "to", "_to_copy",
-        "alias", "detach",
+        "view", "_unsafe_view", "view_as", "reshape", "reshape_as", "flatten", "unflatten", "ravel", "permute",
+        "transpose", "swapaxes", "swapdims", "movedim", "moveaxis", "t", "numpy_T", "mT", "unsqueeze", "squeeze",
+        "expand", "expand_as", "broadcast_to", "repeat", "tile", "select", "slice", "narrow", "index", "index_select",
+        "gather", "split", "split_with_sizes", "chunk", "unbind", "roll", "flip", "clone", "contiguous", "to",
+        "_to_copy", "type_as", "alias", "detach",
     }
 )  # fmt: skip
 """Operations that take values as they are; a mask stays one in any type of numbers."""
 
+_JOINED = frozenset({"cat", "concat", "concatenate", "stack"})
+_NOT = frozenset({"logical_not", "bitwise_not", "invert"})
 _BOTH = frozenset({"mul", "logical_and", "bitwise_and", "and"})
 
 
@@ -98,9 +109,9 @@ def choices(
         results: how many it has.
     """
     if operation in ROUTERS:
-        x, dim = given["self"], given.get("dim", -1)
-        return [None] * (results - 1) + [Named(x.shape[dim]) if x.dim() and dim is not None else None]
-    if operation in _KEPT:
+        x, dim = given["self"], given.get("dim", -1 if operation in ("topk", "sort", "argsort") else None)
+        return [None] * (results - 1) + [Named(x.shape[dim]) if isinstance(dim, int) and x.dim() else None]
+    if operation in _KEPT or (operation in _JOINED and len(set(known)) == 1):
         return [known[0]] * results
     return [_mask(operation, given, known)] * results
 
@@ -110,19 +121,44 @@ def _mask(operation: str, given: Mapping[str, Any], known: Sequence[Choice | Non
     first = known[0]
     shares = [each.share for each in known if isinstance(each, Marked)]
     out_of = [each.out_of for each in known if isinstance(each, Named)]
+    if operation in _NOT and isinstance(first, Marked) and given["self"].dtype is torch.bool:
+        return Marked(1 - first.share)
     if operation in _BOTH:
-        return Marked(min(shares)) if shares and not out_of else None
+        ones = all(_holds_ones(x, choice) for x, choice in _with_choices((given["self"], given["other"]), known))
+        return Marked(min(shares), ones) if shares and not out_of else None
     if operation in ("gt", "ne") and isinstance(first, Marked):
         other = given["other"]
         return first if not isinstance(other, torch.Tensor) and other == 0 else None
     if operation in ("any", "sum") and isinstance(first, Marked):  # none of them twice in one place
-        return Marked(min(Fraction(1), first.share * _together(given)))
+        return Marked(min(Fraction(1), first.share * _together(given)), first.ones or operation == "any")
     if operation in ("eq", "one_hot") and len(out_of) == 1:
         return Marked(Fraction(1, *out_of))
     if operation == "scatter" and isinstance(index := known[1], Named):
         whole, few = (given[name].shape[given["dim"]] for name in ("self", "index"))
-        return Marked(Fraction(few, whole)) if whole == index.out_of else None
+        return _scattered(given, Fraction(few, whole)) if whole == index.out_of else None
     return None
+
+
+def _with_choices(given: Sequence[Any], known: Sequence[Choice | None]) -> Iterator[tuple[Any, Choice | None]]:
+    """Arguments with what is known of those that are tensors."""
+    left = iter(known)
+    for x in given:
+        yield x, next(left) if isinstance(x, torch.Tensor) else None
+
+
+def _holds_ones(x: Any, choice: Choice | None) -> bool:
+    """Whether what is not 0 in a tensor, or a number, is 1 or true."""
+    if isinstance(x, torch.Tensor) and x.dtype is torch.bool:
+        return True
+    return choice.ones if isinstance(choice, Marked) else x is True or only_number(x) == 1
+
+
+def _scattered(given: Mapping[str, Any], share: Fraction) -> Marked | None:
+    """The mask in which a share of the places was written into."""
+    around, written = only_number(given["self"]), only_number(given.get("value", given.get("src")))
+    if around == 0 and written != 0:
+        return Marked(share, written == 1)
+    return Marked(1 - share) if around == 1 and written == 0 else None
 
 
 def counted(operation: str, given: Mapping[str, Any], choice: Choice | None) -> list[torch.Tensor]:
@@ -142,7 +178,7 @@ def counted(operation: str, given: Mapping[str, Any], choice: Choice | None) -> 
         return []
     x, over = given["self"], _over(given)
     many = choice.share * _together(given)
-    if many < 1 or (operation == "sum" and x.is_floating_point()):
+    if many < 1 or (operation == "sum" and (x.is_floating_point() or not choice.ones)):
         return []
     shape = [1 if axis in over else n for axis, n in enumerate(x.shape) if axis not in over or given.get("keepdim")]
     found = _even(many, math.prod(shape)).reshape(shape)
@@ -151,7 +187,7 @@ def counted(operation: str, given: Mapping[str, Any], choice: Choice | None) -> 
 
 def let_through(
     func: Any, operation: str, args: Sequence[Any], choice_of: Callable[[torch.Tensor], Choice | None]
-) -> Any:
+) -> tuple[Any, bool]:
     """What an operation gives that takes the places a mask lets through, without data; None for any other.
 
     Args:
@@ -159,22 +195,30 @@ def let_through(
         operation: its name in ATen.
         args: its arguments.
         choice_of: what is known of a tensor.
+
+    Returns:
+        what it gives, and whether how many places there are had to be supposed.
     """
+    is_supposed = False
 
     def places(mask: torch.Tensor) -> list[torch.Tensor]:
-        choice = choice_of(mask)
+        nonlocal is_supposed
+        value, choice = value_of(mask), choice_of(mask)
+        if value is not None:
+            return [place.to("meta") for place in value.nonzero().unbind(1)]
         if not isinstance(choice, Marked):
             return []
+        is_supposed = True
         many = math.ceil(mask.numel() * choice.share)
         return [torch.empty(many, dtype=torch.int64, device="meta") for _ in range(mask.dim())]
 
     if operation == "where" and len(args) == 1:
-        return places(args[0]) or None
+        return places(args[0]) or None, is_supposed
     if operation in ("nonzero", "argwhere"):
         found = places(args[0])
-        return torch.stack(found, 1) if found else None
+        return torch.stack(found, 1) if found else None, is_supposed
     if operation != "index":
-        return None
+        return None, False
     indices: list[torch.Tensor | None] = []
     for each in args[1]:
         if each is None or each.dtype is not torch.bool:
@@ -182,8 +226,8 @@ def let_through(
         elif found := places(each):
             indices += found
         else:
-            return None
-    return func(args[0], indices)
+            return None, False
+    return func(args[0], indices), is_supposed
 
 
 def _counts(x: torch.Tensor, choice: Named) -> torch.Tensor:

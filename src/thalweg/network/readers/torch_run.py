@@ -32,16 +32,15 @@ from thalweg.network.readers.torch_numbers import (
     filled_with,
     is_real,
     make_room,
-    masks_as_places,
     places_of,
     without_numbers,
     worked_out,
     worked_out_thinly,
 )
 from thalweg.network.readers.torch_operations import ELEMENTWISE, RULES, Call, elementwise
-from thalweg.network.readers.torch_parts import written_into
+from thalweg.network.readers.torch_parts import shown_by, written_into
 from thalweg.network.readers.torch_quick import QUICK
-from thalweg.network.readers.torch_routing import ROUTERS, Choice, Supposed, choices, counted, let_through
+from thalweg.network.readers.torch_routing import ROUTERS, Choice, Named, Supposed, choices, counted, let_through
 
 
 class DependsOnDataError(InputError):
@@ -63,14 +62,20 @@ class Run:
 
     Args:
         recorder: where.
-        settled: whether it is known which axes of the first input are positions.
+        is_settled: whether it is known which axes of the first input are positions.
+        asks: whether modules are asked where they have the batch.
+
+    Attributes:
+        has_overwritten: whether the network has written into what depends on no input, maybe something that it keeps.
     """
 
-    def __init__(self, recorder: Recorder, settled: bool) -> None:
+    def __init__(self, recorder: Recorder, is_settled: bool, asks: bool = True) -> None:
         self.recorder = recorder
         self.mode = run_mode(self)
         self.places: list[_Place] = []
-        self._settled = settled
+        self.is_settled = is_settled
+        self.has_overwritten = False
+        self._asks = asks
         self._inputs: list[int | None] = []
         self._axes: tuple[int, ...] = ()
         self._names: dict[int, str] = {}
@@ -81,12 +86,12 @@ class Run:
 
     # What goes in.
 
-    def enter(self, entry: Entry, settled: bool) -> torch.Tensor:
+    def enter(self, entry: Entry) -> torch.Tensor:
         """An input tensor."""
         with torch.inference_mode(False):
             tensor = torch.empty(entry.shape, dtype=entry.dtype, device="meta")
         positions, channel = entry.positions, entry.channel
-        if not settled:
+        if not self.is_settled:
             positions, channel = tuple([axis for axis in range(len(entry.shape)) if axis != entry.batch]), None
         if not self._inputs:
             self._axes = positions
@@ -112,17 +117,29 @@ class Run:
         if mark is None and name is None and not tensor.is_meta:
             mark = Traced(self.recorder.constant(tuple(tensor.shape)), tensor)
             setattr(tensor, MARK, mark)
+        if mark is not None and mark.base is not None:
+            self._renew(tensor, mark, mark.base)
         return mark
+
+    def _renew(self, tensor: torch.Tensor, mark: Traced, base: torch.Tensor) -> None:
+        """A view of what was written into since holds what was written."""
+        of = self._mark(base)
+        if of is None or of.version == mark.since:
+            return
+        name, module = self._row(self._place, "view")
+        mark.array = shown_by(self.recorder, (base, of.array), tensor, name, module)
+        mark.value = mark.choice = None
+        mark.since, mark.version = of.version, mark.version + 1
 
     def _is_unit(self, x: Any) -> bool:
         """Whether a tensor depends on the input."""
         mark: Traced | None = getattr(x, MARK, None)
         return mark is not None and mark.array.id is not None
 
-    def _place_of(self, tensor: torch.Tensor) -> int:
-        """Which input a tensor is, the first where it is none."""
+    def _place_of(self, tensor: torch.Tensor) -> int | None:
+        """Which input a tensor is, or shows in another shape; None where it is none."""
         mark: Traced | None = getattr(tensor, MARK, None)
-        return self._inputs.index(mark.array.id) if mark is not None and mark.array.id in self._inputs else 0
+        return self._inputs.index(mark.array.id) if mark is not None and mark.array.id in self._inputs else None
 
     # One operation.
 
@@ -143,10 +160,19 @@ class Run:
             self._supposed.evenly(self._name_of(operation))
             made = [self.without_data(each) for each in numbers]
             return made if len(made) > 1 else made[0]
+        if base == "masked_select":
+            with self.mode:
+                x, mask = torch.broadcast_tensors(*args)
+                return x[mask]
+        if base == "one_hot" and isinstance(known[0], Named) and args[1:] in ((), (-1,)):
+            args = (args[0], known[0].out_of)
         if base in _BLANK:  # shapes and kinds of their argument, but numbers that do not depend on it
             blank = func(*args, **_on_meta(kwargs))
             value = filled_with(base, _by_name(func, args, kwargs), blank)
             return blank if value is None else self.without_data(value)
+        check_ids(base, args, self._place_of)
+        if base in ("to", "_to_copy"):  # it has no data, wherever it goes
+            args, kwargs = self._all_on_meta(args, kwargs) or (args, kwargs)
         translate = RULES.get(base)
         if translate is None and (torch.Tag.pointwise in func.tags or base in ELEMENTWISE):
             translate = elementwise
@@ -155,14 +181,14 @@ class Run:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
-        check_ids(base, args, self._place_of)
         result = self._made(func, operation, args, kwargs)
         outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
+        names = any(known) or base in ROUTERS
+        found = choices(base, _by_name(func, args, kwargs), known, len(outputs)) if names else ()
         if outputs:
             self._write(base, translate, args, kwargs, marks, outputs, func)
-        if any(known) or base in ROUTERS:
-            found = choices(base, _by_name(func, args, kwargs), known, len(outputs))
-            for tensor, choice in zip(_held(func, outputs, marks), found, strict=False):
+        if found:
+            for tensor, choice in zip(_held(func, outputs, marks, args, kwargs), found, strict=False):
                 getattr(tensor, MARK).choice = choice
         return result
 
@@ -178,8 +204,8 @@ class Run:
         answer = None
         if translate is not None:
             given = [self._given(each) for each in args]
-            named = {key: self._given(each) for key, each in kwargs.items()}
-            if not self._settled:
+            named = {key: self._given(each) for key, each in kwargs.items() if not _is_written(func, key)}
+            if not self.is_settled:
                 settle(operation, given, self._axes)
             answer = None if self._chosen else translate(call, *given, **named)
         self._chosen = False
@@ -194,39 +220,51 @@ class Run:
         if place.normalises:
             self.recorder.demote(before)
         self._last = made[0] if made[0].id is not None else self._last
-        self._mark_all(outputs, made, marks, func)
+        self._mark_all(outputs, made, marks, func, args, kwargs)
 
-    def _mark_all(self, outputs: list[torch.Tensor], arrays: list[Array], marks: Any, func: Any) -> None:
+    def _mark_all(
+        self, outputs: list[torch.Tensor], arrays: list[Array], marks: Any, func: Any, args: Any, kwargs: Any
+    ) -> None:
         given = {id(tensor): mark for tensor, mark in marks}
         source = marks[0][0] if marks else None
         view, writes = bool(func.is_view), bool(func._schema.is_mutable)
-        for tensor, array in zip(_held(func, outputs, marks), arrays, strict=False):
+        for tensor, array in zip(_held(func, outputs, marks, args, kwargs), arrays, strict=False):
             if id(tensor) in given:
                 if not writes:  # as it came, such as `contiguous` of what is contiguous
                     continue
                 mark = given[id(tensor)]
+                self.has_overwritten |= mark is None or mark.array.is_constant
                 if mark is None:
-                    setattr(tensor, MARK, Traced(array))
+                    setattr(tensor, MARK, Traced(array, version=1))
                 else:
-                    mark.array, mark.value = array, None
+                    mark.array, mark.value, mark.version = array, None, mark.version + 1
                     self._into_base(tensor, mark)
             else:
-                base = source if view else None
-                setattr(tensor, MARK, Traced(array, None, base))
+                setattr(tensor, MARK, Traced(array, None, *self._shown(view, tensor, source)))
+
+    def _shown(self, view: bool, tensor: torch.Tensor, source: Any) -> tuple[torch.Tensor | None, int]:
+        """What a tensor is a view of, and which version of that it shows; some operations give copies, as they can."""
+        if not view or tensor.untyped_storage()._cdata != source.untyped_storage()._cdata:
+            return None, 0
+        mark: Traced | None = getattr(source, MARK, None)
+        return source, 0 if mark is None else mark.version
 
     def _into_base(self, tensor: torch.Tensor, mark: Traced) -> None:
         """What was written into a view is in what it is a view of."""
         base = mark.base
         if base is None:
             return
-        of = getattr(base, MARK, None)
+        of = self._mark(base)
         if of is None:
             of = Traced(self.recorder.constant(tuple(base.shape)))
             setattr(base, MARK, of)
+        self.has_overwritten |= of.array.is_constant
         place = self._place
         name, module = self._row(place, "copy")
         of.array = written_into(self.recorder, (base, of.array), (tensor, mark.array), name, module)
         of.value = of.choice = None
+        of.version += 1
+        mark.since = of.version
         self._into_base(base, of)
 
     # Constants.
@@ -257,11 +295,12 @@ class Run:
         real = operation not in _RANDOM and all(is_real(tensor) for tensor, _ in marks)
         given = {id(tensor): mark for tensor, mark in marks}
         view, writes = bool(func.is_view) and bool(marks), bool(func._schema.is_mutable)
-        for place, tensor in enumerate(_held(func, outputs, marks)):
+        for place, tensor in enumerate(_held(func, outputs, marks, args, kwargs)):
             value = values[place] if values is not None else tensor if real and not tensor.is_meta else None
             mark = given.get(id(tensor))
             if id(tensor) in given and not writes:
                 continue
+            self.has_overwritten |= writes
             if mark is not None:
                 mark.value = value
                 if value is None:
@@ -270,8 +309,7 @@ class Run:
                     mark.array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
             elif weights or value is not None or view or not tensor.is_meta:
                 array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
-                base = marks[0][0] if view else None
-                setattr(tensor, MARK, Traced(array, value, base))
+                setattr(tensor, MARK, Traced(array, value, *self._shown(view, tensor, marks[0][0] if marks else None)))
         return result
 
     def without_data(self, value: torch.Tensor) -> torch.Tensor:
@@ -357,10 +395,10 @@ class Run:
         made = worked_out(func, args, kwargs)
         if made is not None:
             return without_numbers(made)
-        if operation == "index" and (places := masks_as_places(args[1])) is not None:
-            return func(args[0], places)
-        if (made := let_through(func, operation, args, self._choice)) is not None:
-            self._supposed.evenly(self._name_of(operation))
+        made, is_supposed = let_through(func, operation, args, self._choice)
+        if made is not None:
+            if is_supposed:
+                self._supposed.evenly(self._name_of(operation))
             return made
         if operation == "nms":  # of overlapping boxes, in torchvision
             made = torch.empty(args[0].shape[:1], dtype=torch.int64, device="meta")
@@ -451,9 +489,11 @@ class Run:
         place = _Place(path, plain, isinstance(module, torch.nn.LocalResponseNorm))
         depths: list[int] = []
 
-        def before(module: torch.nn.Module, args: Any) -> None:
-            if getattr(module, "batch_first", None) is False and args and self._is_unit(args[0]):
-                check_batch(args[0])
+        def before(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
+            if self._asks and getattr(module, "batch_first", None) is False:
+                for each in _tensors(args, kwargs):
+                    if self._is_unit(each):
+                        check_batch(each)
             depths.append(len(self.places))
             self.places.append(place)
 
@@ -461,7 +501,7 @@ class Run:
             del self.places[depths.pop() :]
 
         return (
-            module.register_forward_pre_hook(before, prepend=True),
+            module.register_forward_pre_hook(before, prepend=True, with_kwargs=True),
             module.register_forward_hook(after),
         )
 
@@ -530,15 +570,29 @@ _BLANK = frozenset(
 )  # fmt: skip
 
 
-def _held(func: Any, outputs: list[torch.Tensor], marks: Any) -> list[torch.Tensor]:
+def _held(func: Any, outputs: list[torch.Tensor], marks: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
     """The outputs as the network holds them: what was written in place is the argument it was written into.
 
     PyTorch gives an alias of it back here, which the network never sees.
     """
     if not (func._schema.is_mutable and marks):
         return outputs
-    written = [each.alias_info is not None and each.alias_info.is_write for each in func._schema.returns]
-    return [marks[0][0] if own else output for own, output in itertools.zip_longest(written, outputs)][: len(outputs)]
+    given = _by_name(func, args, kwargs)
+    into = iter(_tensors([given[name] for name in _written(func) if name in given], {}))
+    own = [each.alias_info is not None and each.alias_info.is_write for each in func._schema.returns]
+    return [next(into, output) if written else output for written, output in itertools.zip_longest(own, outputs)][
+        : len(outputs)
+    ]
+
+
+def _written(func: Any) -> list[str]:
+    """The arguments that an operation writes into."""
+    arguments = func._schema.arguments
+    return [each.name for each in arguments if each.alias_info is not None and each.alias_info.is_write]
+
+
+def _is_written(func: Any, name: str) -> bool:
+    return func._schema.is_mutable and name in _written(func)
 
 
 def _by_name(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:

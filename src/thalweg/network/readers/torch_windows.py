@@ -238,6 +238,8 @@ _LINEAR = _Interpolation(_linear_window, _by_middles(linear))
 _LINEAR_CORNERS = _Interpolation(_no_window, _by_corners(linear))
 _CUBIC = _Interpolation(_no_window, _by_middles(cubic))
 _CUBIC_CORNERS = _Interpolation(_no_window, _by_corners(cubic))
+_PLAIN = {"upsample_nearest2d": (1, 2), "upsample_linear1d": (1,), "upsample_bilinear2d": (1,)}
+"""How often PyTorch then takes every position of an axis, whatever factor was said."""
 
 
 def _resized(call: Call, x: Array, interpolation: _Interpolation, factors: Sequence[float]) -> Array:
@@ -252,15 +254,19 @@ def _resized(call: Call, x: Array, interpolation: _Interpolation, factors: Seque
     count = int(call.operation[-2])
     over = last_axes(x, count)
     pairs = [(x.shape[axis], call.shape[axis]) for axis in over]
-    for shrink in (False, True):
+    said = [1 / Fraction(each).limit_denominator(1 << 10) for each in factors] if len(factors) == count else None
+    apart: list[Fraction | None] = [*said] if said else [None] * count
+    for place, (before, after) in enumerate(pairs):
+        if after in [times * before for times in _PLAIN.get(call.operation, ())]:
+            apart[place] = None
+    exact = all(each in (None, Fraction(*pair)) for each, pair in zip(apart, pairs, strict=True))
+    for shrink in (False, True) if exact else ():
         if all((one % other if shrink else other % one) == 0 for one, other in pairs):
             found = [interpolation.by_window(one // other if shrink else other // one, shrink) for one, other in pairs]
             if None in found:
                 break
             kernel, stride, low = zip(*(each for each in found if each is not None), strict=True)
             return _stretch(call, x, over, kernel, stride, low, shrink)
-    said = [1 / Fraction(each).limit_denominator(1 << 10) for each in factors] if len(factors) == count else None
-    apart: Sequence[Fraction | None] = said or [None] * count
     changed = [interpolation.by_ratio(*pair, each) for pair, each in zip(pairs, apart, strict=True)]
     known = [each for each in changed if each is not None]
     if len(known) < count:
