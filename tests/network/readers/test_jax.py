@@ -276,6 +276,35 @@ def test_one_and_three_dimensions():
     same_network(tw.size((volume, shaped(3, 3, 3, 1, 2)), (6, 8, 10, 1)), spec)
 
 
+@pytest.mark.parametrize(
+    "table",
+    [
+        lambda: jnp.ones((8, 6)),
+        lambda: jnp.zeros((8, 6)),
+        lambda: jnp.arange(48.0).reshape(8, 6),
+        lambda: jnp.maximum(0, 1 - jnp.abs(jnp.arange(8.0)[:, None] - jnp.arange(0, 12.0, 2)[None]) / 2),  # mel filters
+    ],
+)
+def test_channels_times_numbers_that_the_function_makes(table):
+    answer = tw.size(lambda x: jnp.tanh(x @ table()), (20, 8))
+    assert [(layer.output, layer.macs, layer.receptive_field) for layer in answer.layers] == [
+        ((20, 6), 20 * 8 * 6, (1,)),
+        ((20, 6), 0, (1,)),
+    ]
+
+
+def test_positions_times_numbers_that_the_function_makes():
+    """A matrix of other numbers than an interpolation has: all positions, or some that are not followed."""
+    weights = jnp.ones((4, 4))
+    answers = [
+        tw.size(lambda x, table=table: (table() @ x) @ weights, (20, 4))
+        for table in (lambda: jnp.cos(jnp.arange(400.0)).reshape(20, 20), lambda: jnp.eye(20, k=3) + jnp.eye(20, k=-2))
+    ]
+    assert [answer.totals.macs for answer in answers] == [20 * 20 * 4 + 20 * 4 * 4] * 2
+    assert answers[0].layers[-1].receptive_field == (20,)
+    assert answers[1].lost == ("matmul",)
+
+
 def test_resized_maps():
     def network(p, x):
         x = conv(x, p)

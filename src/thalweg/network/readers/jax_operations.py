@@ -371,14 +371,14 @@ def _product(walk: Walk, step: Step) -> Sequence[Value]:
         sides.reverse()
     (first, over, along), (second, over_too, along_too) = sides
     weights = [weight for each in (x, y) if isinstance(each, Fixed) for weight in each.weights]
+    made, units = None, walk.ledger.array(first)
     if isinstance(second, Fixed) and not weights and second.numbers is not None and len(over) == 1 and not along:
-        made = _mixed(walk, step, walk.ledger.array(first), over[0], second.numbers, over_too[0])
-    else:
+        made = _resized(walk, step, units, over[0], second.numbers, over_too[0])
+    if made is None:
         name, module = walk.called(weights, step.scope, "linear" if weights else "matmul")
         made = walk.recorder.product(
-            walk.ledger.array(first), walk.ledger.array(second), (over, over_too), (along, along_too),
-            name=name, module=module,
-        )  # fmt: skip
+            units, walk.ledger.array(second), (over, over_too), (along, along_too), name=name, module=module
+        )
     if swapped:
         ours = len(first.shape) - len(over) - len(along)
         theirs = range(len(along) + ours, len(made.shape))
@@ -386,34 +386,37 @@ def _product(walk: Walk, step: Step) -> Sequence[Value]:
     return [Pointwise(made, step.scope)]
 
 
-def _mixed(walk: Walk, step: Step, x: Array, axis: int, table: NDArray[Any], over: int) -> Array:
-    """Values along one axis mixed by a table of numbers, as an interpolation does; its axis comes last."""
+def _resized(walk: Walk, step: Step, x: Array, axis: int, table: NDArray[Any], over: int) -> Array | None:
+    """Positions along one axis mixed by a table of numbers, as an interpolation does; its axis comes last.
+
+    None where nothing is interpolated: it mixes all positions, or channels.
+    """
     import numpy as np
 
+    if table.ndim != 2 or not ax.has_positions(x.axes[axis]):
+        return None
     rest = [place for place in range(len(x.shape)) if place != axis]
-    if table.ndim != 2:
-        return walk.recorder.product(x, walk.recorder.constant(table.shape), ((axis,), (over,)))
     rows = np.moveaxis(table, over, -1)  # one row for each value that comes out
     slide = _interpolation(rows)
     order = [*rest, axis]
-    if slide is not None and ax.has_positions(x.axes[axis]):
+    if slide is not None:
         name, module = _called(walk, step, "resize")
         made = walk.recorder.slide(
             Kind.UPSAMPLE, x, (axis,), slide, channel=_channel(x, (axis,)), name=name, module=module
         )
         return walk.recorder.permute(made, order)
-    shape = (*(x.shape[place] for place in rest), len(rows))
-    if not ax.has_positions(x.axes[axis]):
-        made = walk.recorder.reduce(x, (axis,), keep=True)
-        return walk.recorder.expand(walk.recorder.permute(made, order), shape)
     how = _resampling(rows)
     if how is not None:
         name, module = _called(walk, step, "resize")
         made = walk.recorder.resample(Kind.UPSAMPLE, x, (axis,), [how], [len(rows)], name, module)
         return walk.recorder.permute(made, order)
-    lost = len(rest)
+    if rows.all():
+        return None
+    shape = (*(x.shape[place] for place in rest), len(rows))
+    name, module = _called(walk, step, "matmul")
     moved = walk.recorder.permute(x, order)
-    return walk.recorder.gather([moved], shape, (lost,), *_called(walk, step, "resize"))
+    macs = math.prod(shape) * x.shape[axis]
+    return walk.recorder.gather([moved], shape, (len(rest),), name, module, macs=macs)  # some positions, not followed
 
 
 _ROUNDING = 1e-6

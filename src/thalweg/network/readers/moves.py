@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from thalweg.errors import InputError
 from thalweg.network.fields import MAX_PIECES
-from thalweg.network.graph import Border, Kind, Piece, Pieces, written
+from thalweg.network.graph import Border, Kind, Piece, Pieces, Work, written
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Slide, together, with_axis
 from thalweg.network.readers.axes import LOST, Axes
@@ -280,6 +280,8 @@ class Moves(Positions):
         lost: Sequence[int] | None = None,
         name: str = "gather",
         module: str = "",
+        *,
+        macs: int = 0,
     ) -> Array:
         """Values from elsewhere in an order that is not followed, such as flipped or indexed positions.
 
@@ -289,6 +291,7 @@ class Moves(Positions):
             lost: along which axes positions are mixed up; None for all. The others stay those of the first unit.
             name: what people call it.
             module: the path of the module that does it.
+            macs: its multiply-accumulates, where it adds some of them up.
         """
         shape = tuple(shape)
         units = [each for each in parts if not each.is_constant]
@@ -301,7 +304,8 @@ class Moves(Positions):
             else first.axes[place]
             for place, extent in enumerate(shape)
         )
-        return self._make(Kind.GATHER, units, shape, axes, name, module, weights=together(parts))
+        work = Work(macs, macs, macs) if macs else None
+        return self._make(Kind.GATHER, units, shape, axes, name, module, weights=together(parts), work=work)
 
     def _in_step(
         self, parts: Sequence[Array], axes: Axes, name: str, module: str, but: int | None = None
