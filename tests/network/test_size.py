@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 
+import jax.numpy as jnp
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -324,3 +325,16 @@ def test_no_array_library_is_loaded_for_a_spec():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_unit_says_that_masks_of_attention_are_not_followed():
+    def attention(x):
+        first = jnp.tanh(x)
+        scores = jnp.where(jnp.tri(10, dtype=bool), first @ x.T, -jnp.inf)
+        return jnp.exp(scores) @ x
+
+    answer = tw.size(attention, (10, 4))
+    behind, before = answer.unit(-1, (0,)), answer.unit("tanh", (3,))
+    assert behind.clipped == ((0, 9),)
+    assert any("what a mask hides" in note for note in behind.table().notes)
+    assert not before.table().notes

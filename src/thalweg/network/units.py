@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
 from thalweg.network.fields import FlatFields
-from thalweg.network.graph import FlatMap, Graph, Tensor
+from thalweg.network.graph import FlatMap, Graph, Kind, Tensor
 from thalweg.network.intervals import Ends
 from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.report import Cell, Result, Table, printable
@@ -30,6 +30,7 @@ class Unit(Result):
         input_extents: the extents of the image.
         clipped: the first and last position that the unit really depends on; None where it sees nothing.
         unclipped: the same if image and maps had no borders; negative positions lie in the padding.
+        masked: whether it sees through attention, whose masks are not followed: the interval is that without them.
     """
 
     layer: str
@@ -37,6 +38,7 @@ class Unit(Result):
     input_extents: tuple[int, ...]
     clipped: tuple[Ends, ...] | None
     unclipped: tuple[Ends, ...] | None
+    masked: bool = False
 
     def table(self) -> Table:
         """One row for each axis."""
@@ -50,6 +52,8 @@ class Unit(Result):
         notes = ["Inside the image it sees nothing."] if self.clipped is None else []
         if not self.input_extents:
             notes = ["The input of this network has no positions that a unit could see some of."]
+        if self.masked:
+            notes.append("It sees through attention: what a mask hides, such as later tokens, is not left out.")
         unit = ", ".join(map(str, self.index))
         columns = ("axis", "first", "last", "size", "first, no borders", "last, no borders", "size, no borders")
         return Table(f"Unit ({unit}) of {self.layer}", columns, rows, notes)
@@ -99,7 +103,19 @@ def unit_of(graph: Graph, fields: ReceptiveFields, place: int, index: Sequence[i
     if not graph.inputs[0].spatial:  # positions that the network makes itself are none of the input
         seat = seat[:1] if isinstance(unclipped, FlatFields) else ()
     inside = clipped.ends(seat) if clipped is not None else None
-    return Unit(graph.operations[place].name, where, graph.inputs[0].extents, inside, unclipped.ends(seat))
+    masked = _is_behind_attention(graph, tensor)
+    return Unit(graph.operations[place].name, where, graph.inputs[0].extents, inside, unclipped.ends(seat), masked)
+
+
+def _is_behind_attention(graph: Graph, tensor: Tensor) -> bool:
+    """Whether a tensor depends on attention, as one operation or as a product of units over positions."""
+    needed = {tensor.id}
+    for operation in reversed(graph.operations):
+        if any(output.id in needed for output in operation.outputs):
+            if operation.kind is Kind.ATTENTION or (operation.kind is Kind.MATMUL and operation.across):
+                return True
+            needed.update(each.id for each in operation.inputs)
+    return False
 
 
 def seat_of(
