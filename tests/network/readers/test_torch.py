@@ -586,7 +586,7 @@ def test_choices_by_value_are_said_to_be_supposed():
     answer = tw.size(module, (5, 8))
     assert not answer.complete
     assert answer.totals.macs == 40 * 3
-    assert any("all are taken to be kept" in note for note in answer.table().notes)
+    assert any("all are taken to pass" in note for note in answer.table().notes)
 
 
 def test_a_course_that_depends_on_data_is_followed_to_where_it_does():

@@ -126,7 +126,7 @@ def test_a_choice_by_the_input_is_still_taken_to_be_all():
 
     answer = tw.size(nn.Sequential(nn.Linear(5, 4), Chosen()), (5,))
     assert answer.layers[-1].output == (4,)
-    assert any("depends on the data; all are taken to be kept" in note for note in answer.notes)
+    assert any("depends on the data; all are taken to pass" in note for note in answer.notes)
 
 
 def test_a_name_made_of_data_breaks_the_run_off_and_says_where():

@@ -341,7 +341,7 @@ def test_masks_that_are_compared_with_something_else_are_not_told_wrong(compared
 
     answer = tw.size(Marks(), (64, WIDTH))
     assert not answer.complete
-    assert any("all are taken to be kept" in note for note in answer.notes)
+    assert any("all are taken to pass" in note for note in answer.notes)
     assert answer.layers[-1].output == (64 * EXPERTS, 4)
 
 

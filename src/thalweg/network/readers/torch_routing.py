@@ -9,7 +9,7 @@ or choices are counted.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeAlias
@@ -66,16 +66,22 @@ class Supposed:
         """In sentences."""
         found = []
         if self._all:
-            names = " and ".join(self._all)
-            found.append(f"How many values {names} keep depends on the data; all are taken to be kept.")
+            found.append(
+                f"How many values {_told(self._all)} lets through depends on the data; all are taken to pass, "
+                "so what is counted behind it is the most that there can be."
+            )
         if self._even:
-            first, *others = self._even
-            where = f"{first} and {len(others):,} more" if others else first
             found.append(
                 f"Which experts, or the like, are chosen depends on the data; each is taken to be chosen equally often "
-                f"({where})."
+                f"({_told(self._even)})."
             )
         return (*found, self.broken_off) if self.broken_off else tuple(found)
+
+
+def _told(names: Iterable[str]) -> str:
+    """The first of some operations by name, and how many others there are."""
+    first, *others = names
+    return f"{first!r} and {len(others):,} more" if others else repr(first)
 
 
 ROUTERS = frozenset({"topk", "argmax", "argmin", "sort", "argsort", "max", "min"})
