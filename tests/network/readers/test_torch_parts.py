@@ -179,6 +179,12 @@ def older_view_of_a_view(y, values):
     return inner
 
 
+def rows_made_zero(y, values):
+    y[:, :, 2:4].zero_()
+    values[:, :, :1].fill_(2.0)
+    return torch.cat([y, values], 2)
+
+
 def written_out(y, values):
     made = torch.empty_like(y)
     torch.add(y, values, out=made)
@@ -202,7 +208,7 @@ def multiplied_out_into_a_part(y, values):
     [
         copied_to, not_copied_by_reshape, copied_by_reshape, copied_by_contiguous, older_rows, older_row,
         older_channels_turned, older_in_another_shape, older_part_of_nothing, older_view_of_a_view,
-        written_out, joined_out, multiplied_out_into_a_part,
+        rows_made_zero, written_out, joined_out, multiplied_out_into_a_part,
     ],
 )  # fmt: skip
 def test_copies_older_views_and_results_written_elsewhere(way):

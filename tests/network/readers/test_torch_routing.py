@@ -135,9 +135,19 @@ def in_parts(m, x, shares, named):
     return torch.zeros_like(x).index_add(0, order // FEW, found * shares.flatten()[order][:, None])
 
 
+def by_gates(m, x, shares, named):
+    """After Shazeer et al., "Outrageously large neural networks", as people write it: how many for each, as a list."""
+    gates = torch.zeros(len(x), EXPERTS).scatter(1, named, shares)
+    experts, order = torch.nonzero(gates).sort(0)
+    rows = torch.nonzero(gates)[order[:, 1], 0]
+    parts = torch.split(x[rows], (gates > 0).sum(0).tolist())
+    made = torch.cat([expert(part) for expert, part in zip(m.experts, parts, strict=True)])
+    return torch.zeros_like(x).index_add(0, rows, made * gates[rows, experts[:, 1]][:, None])
+
+
 WAYS = [
     by_place, by_pairs, by_hits, by_name, by_mask, by_sum_of_masks, by_what_is_left_of_a_mask, by_count, in_order,
-    in_parts,
+    in_parts, by_gates,
 ]  # fmt: skip
 
 
@@ -169,7 +179,7 @@ def test_what_does_not_divide_is_at_most_one_token_more_for_each_expert(way):
     real = real_macs(module, 61)
     found = tw.size(module, (61, WIDTH)).totals.macs
     assert 0 <= found - real < EXPERTS * 2 * WIDTH * 32
-    if way in (in_order, in_parts):
+    if way in (in_order, in_parts, by_gates):
         assert found == real
 
 

@@ -61,12 +61,13 @@ def _literal_class() -> Any:
     """The class of function modes, which needs PyTorch to be defined."""
     from torch.overrides import TorchFunctionMode
 
-    indexed, written, copied = torch.Tensor.__getitem__, torch.Tensor.__format__, torch.Tensor.__deepcopy__
+    indexed, copied = torch.Tensor.__getitem__, torch.Tensor.__deepcopy__
+    told = (torch.Tensor.__format__, torch.Tensor.tolist, torch.Tensor.numpy)
 
     class Literal(TorchFunctionMode):  # type: ignore[misc]
         """Keeps numbers that are written as lists, which PyTorch drops before any operation where there is no data.
 
-        So it does what else would ask tensors for their bytes before any operation: names with numbers, copies.
+        So it does what else would ask tensors for their bytes before any operation: numbers in names or lists, copies.
         """
 
         def __init__(self, run: Run) -> None:
@@ -77,8 +78,8 @@ def _literal_class() -> Any:
             kwargs = kwargs or {}
             if func is indexed:
                 return func(args[0], self._index(args[1]))
-            if func is written and (value := value_of(args[0])) is not None:  # a number in a name
-                return format(value, *args[1:])
+            if func in told and (value := value_of(args[0])) is not None:
+                return func(value, *args[1:], **kwargs)
             if func is copied:  # which would copy bytes, and there are none
                 return args[0].clone()
             if _writes_down(func, args, kwargs) and _is_meta(kwargs.get("device")):

@@ -43,6 +43,11 @@ def _copy(call: Call, _: Array, source: Array, non_blocking: bool = False) -> An
     return call.recorder.expand(source, call.shape)
 
 
+@rule("zero", "fill")
+def _fill(call: Call, x: Array, value: Any = 0) -> Answer:
+    return call.recorder.expand(value if isinstance(value, Array) else call.recorder.constant(()), call.shape)
+
+
 @rule("permute")
 def _permute(call: Call, x: Array, dims: Sequence[int]) -> Answer:
     return call.recorder.permute(x, dims_of(x, dims))

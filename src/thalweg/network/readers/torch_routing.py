@@ -134,7 +134,7 @@ def _mask(operation: str, given: Mapping[str, Any], known: Sequence[Choice | Non
         return Marked(min(shares), ones) if shares and not out_of else None
     if operation in ("gt", "ne") and isinstance(first, Marked):
         other = given["other"]
-        return first if not isinstance(other, torch.Tensor) and other == 0 else None
+        return Marked(first.share) if not isinstance(other, torch.Tensor) and other == 0 else None
     if operation in ("any", "sum") and isinstance(first, Marked):  # none of them twice in one place
         return Marked(min(Fraction(1), first.share * _together(given)), first.ones or operation == "any")
     if operation in ("eq", "one_hot") and len(out_of) == 1:
