@@ -10,8 +10,6 @@ masks and position ids made on the way can be asked for.
 from __future__ import annotations
 
 import functools
-import itertools
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +20,16 @@ from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.lazy_torch import torch
 from thalweg.network.readers.recorder import Recorder
+from thalweg.network.readers.torch_arguments import (
+    all_on_meta,
+    by_name,
+    held,
+    is_small,
+    is_written,
+    on_meta,
+    tensors_in,
+    wanted_device,
+)
 from thalweg.network.readers.torch_copy import MOST_VALUES, Copied
 from thalweg.network.readers.torch_entry import Entry, Shape, check_batch, check_ids, settle
 from thalweg.network.readers.torch_modes import run_mode
@@ -146,7 +154,7 @@ class Run:
     def dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation and write it down."""
         operation: str = func.overloadpacket.__name__
-        tensors = _tensors(args, kwargs)
+        tensors = tensors_in(args, kwargs)
         marks = [(tensor, self._mark(tensor)) for tensor in tensors]
         constant = not any(mark is not None and mark.array.id is not None for _, mark in marks)
         if constant and not (operation in _LAYERS and self._has_weights(args)):
@@ -156,7 +164,7 @@ class Run:
         if base in _VALUES:
             raise DependsOnDataError(self.about_data(base))
         known = [None if mark is None else mark.choice for _, mark in marks]
-        if any(known) and (numbers := counted(base, _by_name(func, args, kwargs), known[0])):
+        if any(known) and (numbers := counted(base, by_name(func, args, kwargs), known[0])):
             self._supposed.evenly(self._name_of(operation))
             made = [self.without_data(each) for each in numbers]
             return made if len(made) > 1 else made[0]
@@ -167,28 +175,28 @@ class Run:
         if base == "one_hot" and isinstance(known[0], Named) and args[1:] in ((), (-1,)):
             args = (args[0], known[0].out_of)
         if base in _BLANK:  # shapes and kinds of their argument, but numbers that do not depend on it
-            blank = func(*args, **_on_meta(kwargs))
-            value = filled_with(base, _by_name(func, args, kwargs), blank)
+            blank = func(*args, **on_meta(kwargs))
+            value = filled_with(base, by_name(func, args, kwargs), blank)
             return blank if value is None else self.without_data(value)
         check_ids(base, args, self._place_of)
         if base in ("to", "_to_copy"):  # it has no data, wherever it goes
-            args, kwargs = self._all_on_meta(args, kwargs) or (args, kwargs)
+            args, kwargs = all_on_meta(args, kwargs) or (args, kwargs)
         translate = RULES.get(base)
         if translate is None and (torch.Tag.pointwise in func.tags or base in ELEMENTWISE):
             translate = elementwise
-        if translate is None and _decomposes(func):
+        if translate is None and func._can_decompose():
             with self.mode:
                 result = func.decompose(*args, **kwargs)
             if result is not NotImplemented:
                 return result
         result = self._made(func, operation, args, kwargs)
-        outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
+        outputs = tensors_in((result,), {}) if not isinstance(result, torch.Tensor) else [result]
         names = any(known) or base in ROUTERS
-        found = choices(base, _by_name(func, args, kwargs), known, len(outputs)) if names else ()
+        found = choices(base, by_name(func, args, kwargs), known, len(outputs)) if names else ()
         if outputs:
             self._write(base, translate, args, kwargs, marks, outputs, func)
         if found:
-            for tensor, choice in zip(_held(func, outputs, marks, args, kwargs), found, strict=False):
+            for tensor, choice in zip(held(func, outputs, marks, args, kwargs), found, strict=False):
                 getattr(tensor, MARK).choice = choice
         return result
 
@@ -204,7 +212,7 @@ class Run:
         answer = None
         if translate is not None:
             given = [self._given(each) for each in args]
-            named = {key: self._given(each) for key, each in kwargs.items() if not _is_written(func, key)}
+            named = {key: self._given(each) for key, each in kwargs.items() if not is_written(func, key)}
             if not self.is_settled:
                 settle(operation, given, self._axes)
             answer = None if self._chosen else translate(call, *given, **named)
@@ -228,7 +236,7 @@ class Run:
         given = {id(tensor): mark for tensor, mark in marks}
         source = marks[0][0] if marks else None
         view, writes = bool(func.is_view), bool(func._schema.is_mutable)
-        for tensor, array in zip(_held(func, outputs, marks, args, kwargs), arrays, strict=False):
+        for tensor, array in zip(held(func, outputs, marks, args, kwargs), arrays, strict=False):
             if id(tensor) in given:
                 if not writes:  # as it came, such as `contiguous` of what is contiguous
                     continue
@@ -279,23 +287,23 @@ class Run:
             return self._value_of(func, args, kwargs)
         if not marks and "device" in kwargs:  # made from nothing: on meta, so that units can be written into it
             kwargs = {**kwargs, "device": "meta", "pin_memory": False}
-        if operation in ("to", "_to_copy") and marks and _wanted_device(args, kwargs) == "cpu":
+        if operation in ("to", "_to_copy") and marks and wanted_device(args, kwargs) == "cpu":
             mark = marks[0][1]
             if mark is not None and mark.value is not None:
                 return mark.value
-        if not marks and operation in FEW and _is_small(args):  # quicker to make than to ask how it would be
+        if not marks and operation in FEW and is_small(args):  # quicker to make than to ask how it would be
             value = worked_out(func, args, {**kwargs, "device": None})
             if value is not None:
                 return self.without_data(value)
         result = self._made(func, operation, args, kwargs)
-        outputs = _tensors((result,), {}) if not isinstance(result, torch.Tensor) else [result]
+        outputs = tensors_in((result,), {}) if not isinstance(result, torch.Tensor) else [result]
         weights = {each.identity: each for _, mark in marks if mark is not None for each in mark.array.weights}
         values = self._values(func, operation, args, kwargs, outputs, marks)
         # What PyTorch makes of a tensor without data holds no numbers, on whatever device it says it is.
         real = operation not in _RANDOM and all(is_real(tensor) for tensor, _ in marks)
         given = {id(tensor): mark for tensor, mark in marks}
         view, writes = bool(func.is_view) and bool(marks), bool(func._schema.is_mutable)
-        for place, tensor in enumerate(_held(func, outputs, marks, args, kwargs)):
+        for place, tensor in enumerate(held(func, outputs, marks, args, kwargs)):
             value = values[place] if values is not None else tensor if real and not tensor.is_meta else None
             mark = given.get(id(tensor))
             if id(tensor) in given and not writes:
@@ -341,7 +349,7 @@ class Run:
         if marks and func._schema.is_mutable:
             make_room(marks[0][0])
         made = worked_out(func, args, kwargs)
-        return None if made is None else _tensors((made,), {})
+        return None if made is None else tensors_in((made,), {})
 
     def _value_of(self, func: Any, args: Any, kwargs: Any) -> Any:
         given = []
@@ -378,7 +386,7 @@ class Run:
         except NotImplementedError as error:
             return self._all_of_it(func, operation, args, kwargs, error)
         except (RuntimeError, AssertionError) as error:
-            mended = self._all_on_meta(args, kwargs)
+            mended = all_on_meta(args, kwargs)
             if mended is None and "data-dependent" in str(error):
                 return self._all_of_it(func, operation, args, kwargs, error)
             if mended is None:
@@ -415,23 +423,6 @@ class Run:
     def _choice(self, tensor: torch.Tensor) -> Choice | None:
         mark = self._mark(tensor)
         return None if mark is None else mark.choice
-
-    def _all_on_meta(self, args: Any, kwargs: Any) -> tuple[Any, Any] | None:
-        """The same arguments with every tensor and every device on meta; None where they are already."""
-        moved = False
-
-        def meta(x: Any) -> Any:
-            nonlocal moved
-            if isinstance(x, torch.Tensor) and not x.is_meta:
-                moved = True
-                return torch.empty_like(x, device="meta")
-            if isinstance(x, torch.device) and x.type != "meta":
-                moved = True
-                return torch.device("meta")
-            return type(x)(meta(each) for each in x) if type(x) in (list, tuple) else x
-
-        found = meta(args), {key: meta(each) for key, each in kwargs.items()}
-        return found if moved else None
 
     def _given(self, x: Any) -> Any:
         """An argument of a rule: arrays in the place of tensors."""
@@ -491,7 +482,7 @@ class Run:
 
         def before(module: torch.nn.Module, args: Any, kwargs: Any) -> None:
             if self._asks and getattr(module, "batch_first", None) is False:
-                for each in _tensors(args, kwargs):
+                for each in tensors_in(args, kwargs):
                     if self._is_unit(each):
                         check_batch(each)
             depths.append(len(self.places))
@@ -525,7 +516,7 @@ class Run:
     def unknown(self, given: Sequence[Any], made: Sequence[tuple[Shape, torch.dtype]], operation: str) -> Any:
         """An operation that is not run: tensors of these shapes come out."""
         tensors = [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in made]
-        parts = [self._given(each) for each in _tensors(given, {})]
+        parts = [self._given(each) for each in tensors_in(given, {})]
         if tensors:
             if all(each.is_constant for each in parts):  # made from nothing: units all the same, as nobody knows
                 parts = [self.recorder.source(self.recorder.constant(made[0][0]))]
@@ -568,65 +559,3 @@ _BLANK = frozenset(
         "new_empty", "new_full", "new_empty_strided", "randint_like", "new_tensor",
     }
 )  # fmt: skip
-
-
-def _held(func: Any, outputs: list[torch.Tensor], marks: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
-    """The outputs as the network holds them: what was written in place is the argument it was written into.
-
-    PyTorch gives an alias of it back here, which the network never sees.
-    """
-    if not (func._schema.is_mutable and marks):
-        return outputs
-    given = _by_name(func, args, kwargs)
-    into = iter(_tensors([given[name] for name in _written(func) if name in given], {}))
-    own = [each.alias_info is not None and each.alias_info.is_write for each in func._schema.returns]
-    return [next(into, output) if written else output for written, output in itertools.zip_longest(own, outputs)][
-        : len(outputs)
-    ]
-
-
-def _written(func: Any) -> list[str]:
-    """The arguments that an operation writes into."""
-    arguments = func._schema.arguments
-    return [each.name for each in arguments if each.alias_info is not None and each.alias_info.is_write]
-
-
-def _is_written(func: Any, name: str) -> bool:
-    return func._schema.is_mutable and name in _written(func)
-
-
-def _by_name(func: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of an operation by ATen's names."""
-    return {**{argument.name: each for argument, each in zip(func._schema.arguments, args, strict=False)}, **kwargs}
-
-
-def _wanted_device(args: Any, kwargs: Any) -> str:
-    """The kind of device that something is moved to, where it is."""
-    found = next((each for each in (*args, *kwargs.values()) if isinstance(each, torch.device)), None)
-    return "" if found is None else str(found.type)
-
-
-def _is_small(args: Any) -> bool:
-    """Whether what is made from these numbers and extents has few elements."""
-    extents = [math.prod(each) if type(each) in (list, tuple) else each for each in args]
-    return all(isinstance(each, int | float) and 0 <= each <= MOST_VALUES for each in extents)
-
-
-def _on_meta(kwargs: dict[str, Any]) -> dict[str, Any]:
-    return {**kwargs, "device": "meta"} if kwargs.get("device") is not None else kwargs
-
-
-def _tensors(args: Any, kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
-    """The tensors among arguments, also those in lists."""
-    found = []
-    for each in (*args, *kwargs.values()) if kwargs else args:
-        if isinstance(each, torch.Tensor):
-            found.append(each)
-        elif type(each) in (list, tuple):
-            found += [one for one in each if isinstance(one, torch.Tensor)]
-    return found
-
-
-def _decomposes(func: Any) -> bool:
-    known: bool = func._can_decompose()
-    return known
