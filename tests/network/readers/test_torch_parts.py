@@ -173,6 +173,13 @@ def older_part_of_nothing(y, values):
     return middle
 
 
+def older_part_of_an_empty_one(y, values):
+    blank = torch.empty_like(y)
+    middle = blank[:, :, 2:6]
+    blank.copy_(values)
+    return middle
+
+
 def older_view_of_a_view(y, values):
     inner = y[:, :, 1:7][:, :, :, 2:6]
     y[:, :, :4] = values[:, :, :4]
@@ -207,8 +214,8 @@ def multiplied_out_into_a_part(y, values):
     "way",
     [
         copied_to, not_copied_by_reshape, copied_by_reshape, copied_by_contiguous, older_rows, older_row,
-        older_channels_turned, older_in_another_shape, older_part_of_nothing, older_view_of_a_view,
-        rows_made_zero, written_out, joined_out, multiplied_out_into_a_part,
+        older_channels_turned, older_in_another_shape, older_part_of_nothing, older_part_of_an_empty_one,
+        older_view_of_a_view, rows_made_zero, written_out, joined_out, multiplied_out_into_a_part,
     ],
 )  # fmt: skip
 def test_copies_older_views_and_results_written_elsewhere(way):
@@ -231,6 +238,16 @@ def test_copies_older_views_and_results_written_elsewhere(way):
         seen = np.array(pixels)[((changed[here] - same[here]).abs() > 1e-9).numpy()]
         wanted = tuple(zip(seen.min(0).tolist(), seen.max(0).tolist(), strict=True)) if len(seen) else None
         assert answer.unit(-1, index).clipped == wanted, index
+
+
+def test_a_view_that_was_written_into_is_not_taken_from_the_whole_again():
+    def written(y, values):
+        top = y[:, :, :3]
+        top += values[:, :, :3]
+        return torch.cat([top, y], 2)
+
+    answer = tw.size(Told(written), (2, SIZE, SIZE))
+    assert "view" not in [layer.name for layer in answer.layers]
 
 
 def test_every_other_row_is_not_followed_and_not_told_wrong():

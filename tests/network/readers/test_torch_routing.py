@@ -373,6 +373,20 @@ def test_shares_of_masks_are_those_of_real_ones():
         assert choices("scatter", given, [None, Named(EXPERTS)], 1) == [share and Marked(share)]
 
 
+@pytest.mark.parametrize(
+    ("other", "choice", "ones"),
+    [
+        (1, None, True), (2, None, False), (True, None, True), (torch.ones(4, 8), None, True),
+        (torch.full((4, 8), 3), None, False), (torch.zeros(4, 8, dtype=torch.bool), None, True),
+        (torch.zeros(4, 8), Marked(Fraction(1, 8)), True), (torch.zeros(4, 8), Marked(Fraction(1, 8), False), False),
+    ],
+)  # fmt: skip
+def test_a_mask_times_numbers_holds_those_numbers(other, choice, ones):
+    known = [Marked(Fraction(1, 4)), choice] if isinstance(other, torch.Tensor) else [Marked(Fraction(1, 4))]
+    (found,) = choices("mul", {"self": torch.zeros(4, 8), "other": other}, known, 1)
+    assert found == Marked(Fraction(1, 8) if choice else Fraction(1, 4), ones)
+
+
 def test_counts_of_choices_add_up():
     for tokens in range(1, 40):
         (found,) = counted("bincount", {"self": torch.zeros(tokens)}, Named(7))
