@@ -387,6 +387,20 @@ def test_a_mask_times_numbers_holds_those_numbers(other, choice, ones):
     assert found == Marked(Fraction(1, 8) if choice else Fraction(1, 4), ones)
 
 
+@pytest.mark.parametrize(
+    ("around", "written", "found"),
+    [
+        (0, 1, Marked(Fraction(1, 4))), (0, True, Marked(Fraction(1, 4))), (0, 3, Marked(Fraction(1, 4), False)),
+        (1, 0, Marked(Fraction(3, 4))), (0, 0, None), (1, 1, None), (2, 0, None),
+        (0, torch.empty(4, 2, device="meta"), Marked(Fraction(1, 4), False)),
+    ],
+)  # fmt: skip
+def test_a_mask_is_what_was_written_into_other_numbers(around, written, found):
+    given = {"self": torch.full((4, 8), around), "dim": 1, "index": torch.zeros(4, 2, dtype=torch.int64)}
+    given["src" if isinstance(written, torch.Tensor) else "value"] = written
+    assert list(choices("scatter", given, [None, Named(8)], 1)) == [found]
+
+
 def test_counts_of_choices_add_up():
     for tokens in range(1, 40):
         (found,) = counted("bincount", {"self": torch.zeros(tokens)}, Named(7))
