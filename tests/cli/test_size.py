@@ -177,3 +177,45 @@ def test_the_gradient_of_one_unit(capsys, tmp_path, monkeypatch):
     assert "Gradient of unit (2, 2) of 1" in out
     code, out, _ = call(capsys, "weighted_models:small", *unit, "--json")
     assert "measured" not in json.loads(out)
+
+
+def test_what_a_model_prints_goes_to_standard_error(capsys, tmp_path, monkeypatch):
+    """At its import, when it is made and in every run of it, also those that a file or a table asks for last."""
+    pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
+    (tmp_path / "loud_models.py").write_text(
+        "from torch import nn\nprint('imported')\n\n\nclass Loud(nn.Module):\n    def __init__(self):\n"
+        "        print('made')\n        super().__init__()\n        self.last = nn.Linear(4, 2)\n\n"
+        "    def forward(self, x):\n        print('run')\n        return self.last(x)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for options in ((), ("--batch", "2"), ("--unit", "last:0", "--weights"), ("--save", "out.json")):
+        code, out, err = call(capsys, "loud_models:Loud", "--json", *options)
+        assert (code, json.loads(out) != {}) == (0, True)
+        assert {"made", "run"} <= set(err.split())
+
+
+TWO = ("input 32x32x3; conv3-8; maxpool; FC-10", "nonsense!")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((*TWO, "--unit", "conv3-8:0,0"), "A comparison of two networks has no use for --unit; leave it out."),
+        ((*TWO, "--reach", "10"), "A comparison of two networks has no use for --reach; leave it out."),
+        ((*TWO, "--memory", "1GiB", "--all"), "A comparison of two networks has no use for --all and --memory; leave"),
+        ((SPEC, "--unit", "FC-100", "--reach", "12"), "--unit has no use for --reach; leave it out."),
+        ((SPEC, "--unit", "FC-100", "--changes"), "--unit has no use for --changes; leave it out."),
+        ((SPEC, "--unit", "FC-100", "--batch", "8"), "--unit has no use for --batch; leave it out."),
+        ((SPEC, "--unit", "FC-100", "--layer", "FC-100"), "--unit has no use for --layer; leave it out."),
+        ((SPEC, "--reach", "12", "--memory", "1GiB"), "--reach has no use for --memory; leave it out."),
+        ((SPEC, "--reach", "12", "--changes"), "--reach has no use for --changes; leave it out."),
+        ((SPEC, "--changes", "--checkpointing"), "--changes has no use for --checkpointing; leave it out."),
+        ((SPEC, "--layer", "FC-100"), "--layer says which layer --reach and --changes ask about; add one of them."),
+        ((SPEC, "--input", "9x9x3", "--input=8x8x3"), "--input is given twice; give it once; several inputs of one"),
+        ((SPEC, "--batch", "2", "--batch", "3"), "--batch is given twice; give it once."),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(capsys, arguments, sentence):
+    code, out, err = call(capsys, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert sentence in err

@@ -13,7 +13,7 @@ import numpy as np
 from thalweg.data.inline import is_inline, is_number
 from thalweg.errors import InputError, unknown_name
 from thalweg.network.correlation import MAX_SIDE
-from thalweg.network.images import table_of_numbers
+from thalweg.network.images import table_of_numbers, written_rows
 from thalweg.network.kernels.colour import Mixture, split
 from thalweg.network.kernels.families import Array
 from thalweg.network.kernels.first_layer import channels_first, is_readable, load_kernels, suffixes
@@ -68,7 +68,7 @@ def _found(source: object, layer: str | None) -> tuple[str, list[tuple[str, Any]
             return f"{path.name}: {name}", _several(name, values)
         if layer is not None:
             raise InputError("Only a file has layers to choose from; leave `layer` out.")
-        name = " ".join(source.split())
+        name = "; ".join(" ".join(row.split()) for row in written_rows(source))
         return name, [(name, _from_text(source))]
     if layer is not None:
         raise InputError("Only a file has layers to choose from; leave `layer` out.")
