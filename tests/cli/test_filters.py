@@ -74,6 +74,8 @@ def test_saving(capsys, tmp_path):
     ("arguments", "sentence"),
     [
         (("sobell",), "did you mean 'sobel'?"),
+        (("my_models:net",), "is no filter; where it names a model, save its weights, as with torch.save("),
+        (("sobell:angle=3",), "did you mean 'sobel'?"),
         (("1 2; 3",), "The kernel: row 2 has 1 numbers where row 1 has 2"),
         (("-1 2 = 3",), "it has a '='"),
         (("none.npz",), "There is no file 'none.npz'"),

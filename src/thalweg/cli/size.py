@@ -17,7 +17,10 @@ _PROGRESS_MARKS = 1000
 
 def size(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A spec, a file, or module:callable of a framework's model.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A spec, a file, or module:callable (file.py:callable) of a framework's model."
+        ),
     ],
     other: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Another, to compare it with.")] = None,
     input: Annotated[  # noqa: A002

@@ -348,7 +348,7 @@ def size(model: Any, input: str | Sequence[Any] | None = None) -> Size:  # noqa:
             - a Flax module (Linen or NNX) or an Equinox module, or `(function, parameters)` in plain JAX: see
               `thalweg.network.readers.jax`;
             - a Keras 3 model, or the path of a `.keras` file;
-            - `"module:callable"`, which makes or is one of these; or a `Graph`.
+            - `"module:callable"` or `"file.py:callable"`, which makes or is one of these; or a `Graph`.
         input: the extents of the input without the batch, `"112x112x3"` or `(112, 112, 3)`, in the framework's own
             order of axes (`"3x224x224"` in PyTorch, positions first and channels last in specs and Keras); for several
             inputs one of them each. Where the model says them itself it may be left out; those of a spec are replaced.

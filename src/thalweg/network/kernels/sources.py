@@ -89,6 +89,11 @@ def _from_text(text: str) -> Array:
         return named_kernel(text.strip())
     if "=" in text and is_inline(text):
         raise InputError(f"{text.strip()!r} is no kernel: it has a '='; write rows as in '0 -1 0; -1 4 -1; 0 -1 0'.")
+    if ":" in text and "=" not in text:
+        raise InputError(
+            f"{text.strip()!r} is no filter; where it names a model, save its weights, as with "
+            "torch.save(model.state_dict(), 'weights.pt'), and name that file."
+        )
     path = Path(text)
     if path.suffix or os.sep in text:
         raise _not_readable(path)
