@@ -41,7 +41,7 @@ def test_one_unit(capsys):
     assert effective["axes"][1]["last"] == 111
     assert effective["axes"][0]["deviation"] < 5
     assert answer == {
-        "layer": "conv3-256",
+        "layer": "conv3-256#2",
         "index": [0, 27],
         "clipped": [[0, 14], [97, 111]],
         "unclipped": [[-11, 14], [97, 122]],
@@ -49,6 +49,29 @@ def test_one_unit(capsys):
     code, out, _ = call(capsys, SPEC, "--unit", "FC-100")
     assert code == 0
     assert "Unit (0) of FC-100" in out
+
+
+def test_titles_keep_the_number_that_was_asked_for(capsys):
+    _, out, _ = call(capsys, SPEC, "--unit", "maxpool#3:0,7")
+    assert "Unit (0, 7) of maxpool#3\n" in out
+    assert "Paths to unit (0, 7) of maxpool#3\n" in out
+    _, out, _ = call(capsys, SPEC, "--changes", "--layer", "conv3-256#2")
+    assert out.startswith("conv3-256#2 sees 26")
+
+
+def test_several_inputs(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
+    (tmp_path / "two_inputs.py").write_text(
+        "from torch import nn\n\n\nclass Two(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.c, self.l = nn.Conv2d(1, 4, 3), nn.Linear(10, 4)\n\n"
+        "    def forward(self, image, meta):\n        return self.c(image).mean((2, 3)) + self.l(meta)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call(capsys, "two_inputs.py:Two", "--input", "1x8x8,10")
+    assert (code, out.partition("\n")[0]) == (0, "Network with inputs 1x8x8 and 10")
+    code, _, err = call(capsys, "two_inputs.py:Two", "--input", "1x8x8")
+    assert code == 2
+    assert "missing 1 required positional argument: 'meta'; give one for each, as in --input 1x8x8,10 or input=" in err
 
 
 def test_a_file_and_an_input_by_itself(capsys, tmp_path):
@@ -101,7 +124,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_two(capsys, arguments, senten
 def test_reach_and_changes(capsys):
     code, out, err = call(capsys, SPEC, "--reach", "40", "--json")
     answer = json.loads(out)
-    assert (code, err, answer["layer"]) == (0, "", "maxpool")
+    assert (code, err, answer["layer"]) == (0, "", "maxpool#3")
     assert all(min(change["receptive_field"]) >= 40 for change in answer["changes"])
     code, out, _ = call(capsys, SPEC, "--changes", "--layer", "maxpool#3")
     assert code == 0

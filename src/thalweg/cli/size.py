@@ -25,7 +25,9 @@ def size(
     other: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Another, to compare it with.")] = None,
     input: Annotated[  # noqa: A002
         str | None,
-        typer.Option(metavar="112x112x3", help="The extents of the input, in the framework's own order of axes."),
+        typer.Option(
+            metavar="112x112x3", help="Its extents in the framework's own order of axes; of several one each: 1x8x8,10."
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="A row for every operation, not only for layers.")] = False,
     batch: Annotated[int | None, typer.Option(metavar="B", help="Will it fit: the memory for B examples.")] = None,

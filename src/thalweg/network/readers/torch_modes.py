@@ -76,6 +76,10 @@ def _literal_class() -> Any:
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             if func is indexed:
+                if isinstance(args[1], str):  # PyTorch reads it as a sequence, and warns of that besides
+                    raise TypeError(
+                        f"it asks for {args[1]!r} as of a dictionary and gets a tensor (wrap it in a module of tensors)"
+                    )
                 return func(args[0], self._index(args[1]))
             if func is written and (value := value_of(args[0])) is not None:  # a number in a name
                 return format(value, *args[1:])
