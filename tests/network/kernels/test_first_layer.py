@@ -232,6 +232,12 @@ def test_what_holds_no_kernels_is_refused(tmp_path, file, layer, sentence):
     assert sentence in str(refused.value)
 
 
+def test_a_list_of_tensors_is_numbered(tmp_path):
+    torch = with_torch()
+    torch.save([torch.zeros(2), {"w": torch.from_numpy(FIRST)}], tmp_path / "list.pt")
+    assert load_kernels(tmp_path / "list.pt", None)[0] == "1.w"
+
+
 class Whole:
     """A model that is pickled as it is."""
 

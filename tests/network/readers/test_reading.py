@@ -79,6 +79,11 @@ def test_a_file_of_python_here_and_elsewhere(folder, tmp_path, monkeypatch):
     assert read("a folder/types.py:nine").operations[0].output.shape == (8, 8, 9)
 
 
+def test_a_file_that_ends_the_program_is_no_end_of_ours(folder, tmp_path):
+    (tmp_path / "a_script.py").write_text("raise SystemExit(0)")
+    assert "Making the model 'a_script.py:net' failed with SystemExit: 0" in refusal("a_script.py:net")
+
+
 def refusal(model, *rest):
     with pytest.raises(InputError) as caught:
         read(model, *rest)

@@ -259,11 +259,11 @@ def _torch(path: Path) -> list[Stored]:
 
 
 def _tensors(state: Any, path: str, kind: type) -> Iterator[tuple[str, Any]]:
-    """Every tensor of nested mappings, named by the keys that lead to it, in order."""
+    """Every tensor of nested mappings and sequences, named by the keys that lead to it, in order."""
     if isinstance(state, kind):
         yield path or "tensor", state
-    elif isinstance(state, Mapping):
-        for key, value in state.items():
+    elif isinstance(state, Mapping | list | tuple):
+        for key, value in state.items() if isinstance(state, Mapping) else enumerate(state):
             yield from _tensors(value, f"{path}.{key}" if path else str(key), kind)
 
 

@@ -248,7 +248,7 @@ def made_by(name: str, weights: bool = False) -> object:
         raise InputError(
             f"There is no module {error.name!r} (for {name!r}); run from the folder that holds it, or install it."
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"Making the model {name!r} failed with {type(error).__name__}: {reason}") from error
     finally:
