@@ -75,6 +75,12 @@ class Tags(HTMLParser):
         self.text.append(data)
 
 
+def test_a_narrow_terminal_loses_no_part_of_a_word():
+    console = Console(file=io.StringIO(), width=24)
+    console.print(Table("t", ("name", "why"), [("a" * 30 + "z", "b" * 30 + "y")]))
+    assert {"z", "y"} <= set(console.file.getvalue())
+
+
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_name_prints_literally_everywhere(name, tmp_path):
     answer = Answer(name, np.array([1.0, 2.0]))

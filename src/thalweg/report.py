@@ -107,7 +107,9 @@ class Table:
         )
         for index, column in enumerate(self.columns):
             numeric = self._is_numeric(index)
-            table.add_column(Text(printable(column)), justify="right" if numeric else "left", no_wrap=numeric)
+            table.add_column(
+                Text(printable(column)), justify="right" if numeric else "left", no_wrap=numeric, overflow="fold"
+            )
         for row in self.rows:
             table.add_row(*(Text(format_cell(cell)) for cell in row))
         return table

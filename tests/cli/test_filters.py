@@ -74,6 +74,8 @@ def test_saving(capsys, tmp_path):
     ("arguments", "sentence"),
     [
         (("sobell",), "did you mean 'sobel'?"),
+        (("my_models:net",), "is no filter; where it names a model, save its weights, as with torch.save("),
+        (("sobell:angle=3",), "did you mean 'sobel'?"),
         (("1 2; 3",), "The kernel: row 2 has 1 numbers where row 1 has 2"),
         (("-1 2 = 3",), "it has a '='"),
         (("none.npz",), "There is no file 'none.npz'"),
@@ -104,3 +106,10 @@ def test_a_name_needs_neither_a_compiler_nor_pictures():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_a_line_is_a_row(capsys):
+    """Of a kernel and of an image, with semicolons besides or without, and in the name of the kernel."""
+    of_lines = call(capsys, "-1 0 1\n-2 0 2\r\n\n-1 0 1\n", "--image", "0 1;\n1 1\n")
+    assert of_lines == call(capsys, "-1 0 1; -2 0 2; -1 0 1", "--image", "0 1; 1 1")
+    assert "What -1 0 1; -2 0 2; -1 0 1 detects" in of_lines[1]

@@ -41,7 +41,7 @@ def test_one_unit(capsys):
     assert effective["axes"][1]["last"] == 111
     assert effective["axes"][0]["deviation"] < 5
     assert answer == {
-        "layer": "conv3-256",
+        "layer": "conv3-256#2",
         "index": [0, 27],
         "clipped": [[0, 14], [97, 111]],
         "unclipped": [[-11, 14], [97, 122]],
@@ -49,6 +49,29 @@ def test_one_unit(capsys):
     code, out, _ = call(capsys, SPEC, "--unit", "FC-100")
     assert code == 0
     assert "Unit (0) of FC-100" in out
+
+
+def test_titles_keep_the_number_that_was_asked_for(capsys):
+    _, out, _ = call(capsys, SPEC, "--unit", "maxpool#3:0,7")
+    assert "Unit (0, 7) of maxpool#3\n" in out
+    assert "Paths to unit (0, 7) of maxpool#3\n" in out
+    _, out, _ = call(capsys, SPEC, "--changes", "--layer", "conv3-256#2")
+    assert out.startswith("conv3-256#2 sees 26")
+
+
+def test_several_inputs(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
+    (tmp_path / "two_inputs.py").write_text(
+        "from torch import nn\n\n\nclass Two(nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.c, self.l = nn.Conv2d(1, 4, 3), nn.Linear(10, 4)\n\n"
+        "    def forward(self, image, meta):\n        return self.c(image).mean((2, 3)) + self.l(meta)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    code, out, _ = call(capsys, "two_inputs.py:Two", "--input", "1x8x8,10")
+    assert (code, out.partition("\n")[0]) == (0, "Network with inputs 1x8x8 and 10")
+    code, _, err = call(capsys, "two_inputs.py:Two", "--input", "1x8x8")
+    assert code == 2
+    assert "missing 1 required positional argument: 'meta'; give one for each, as in --input 1x8x8,10 or input=" in err
 
 
 def test_a_file_and_an_input_by_itself(capsys, tmp_path):
@@ -101,7 +124,7 @@ def test_a_mistake_gets_one_sentence_and_exit_code_two(capsys, arguments, senten
 def test_reach_and_changes(capsys):
     code, out, err = call(capsys, SPEC, "--reach", "40", "--json")
     answer = json.loads(out)
-    assert (code, err, answer["layer"]) == (0, "", "maxpool")
+    assert (code, err, answer["layer"]) == (0, "", "maxpool#3")
     assert all(min(change["receptive_field"]) >= 40 for change in answer["changes"])
     code, out, _ = call(capsys, SPEC, "--changes", "--layer", "maxpool#3")
     assert code == 0
@@ -177,3 +200,45 @@ def test_the_gradient_of_one_unit(capsys, tmp_path, monkeypatch):
     assert "Gradient of unit (2, 2) of 1" in out
     code, out, _ = call(capsys, "weighted_models:small", *unit, "--json")
     assert "measured" not in json.loads(out)
+
+
+def test_what_a_model_prints_goes_to_standard_error(capsys, tmp_path, monkeypatch):
+    """At its import, when it is made and in every run of it, also those that a file or a table asks for last."""
+    pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
+    (tmp_path / "loud_models.py").write_text(
+        "from torch import nn\nprint('imported')\n\n\nclass Loud(nn.Module):\n    def __init__(self):\n"
+        "        print('made')\n        super().__init__()\n        self.last = nn.Linear(4, 2)\n\n"
+        "    def forward(self, x):\n        print('run')\n        return self.last(x)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    for options in ((), ("--batch", "2"), ("--unit", "last:0", "--weights"), ("--save", "out.json")):
+        code, out, err = call(capsys, "loud_models:Loud", "--json", *options)
+        assert (code, json.loads(out) != {}) == (0, True)
+        assert {"made", "run"} <= set(err.split())
+
+
+TWO = ("input 32x32x3; conv3-8; maxpool; FC-10", "nonsense!")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ((*TWO, "--unit", "conv3-8:0,0"), "A comparison of two networks has no use for --unit; leave it out."),
+        ((*TWO, "--reach", "10"), "A comparison of two networks has no use for --reach; leave it out."),
+        ((*TWO, "--memory", "1GiB", "--all"), "A comparison of two networks has no use for --all and --memory; leave"),
+        ((SPEC, "--unit", "FC-100", "--reach", "12"), "--unit has no use for --reach; leave it out."),
+        ((SPEC, "--unit", "FC-100", "--changes"), "--unit has no use for --changes; leave it out."),
+        ((SPEC, "--unit", "FC-100", "--batch", "8"), "--unit has no use for --batch; leave it out."),
+        ((SPEC, "--unit", "FC-100", "--layer", "FC-100"), "--unit has no use for --layer; leave it out."),
+        ((SPEC, "--reach", "12", "--memory", "1GiB"), "--reach has no use for --memory; leave it out."),
+        ((SPEC, "--reach", "12", "--changes"), "--reach has no use for --changes; leave it out."),
+        ((SPEC, "--changes", "--checkpointing"), "--changes has no use for --checkpointing; leave it out."),
+        ((SPEC, "--layer", "FC-100"), "--layer says which layer --reach and --changes ask about; add one of them."),
+        ((SPEC, "--input", "9x9x3", "--input=8x8x3"), "--input is given twice; give it once; several inputs of one"),
+        ((SPEC, "--batch", "2", "--batch", "3"), "--batch is given twice; give it once."),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(capsys, arguments, sentence):
+    code, out, err = call(capsys, *arguments)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert sentence in err

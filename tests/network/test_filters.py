@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import html
+import io
 import json
 import re
 
@@ -12,6 +14,7 @@ from PIL import Image
 
 import thalweg as tw
 from kernel_zoo import zoo
+from thalweg.network.correlation import correlate
 from thalweg.network.filters import Filters, filters
 from thalweg.network.kernels.families import LABELS
 from thalweg.textbook import convolution as textbook
@@ -26,8 +29,10 @@ def test_the_textbook_case():
     (only,) = answer
     assert (only.label, only.angle) == ("unoriented edge", None)
     assert only.correlation.tolist() == only.convolution.tolist() == ANSWER
-    first, taps, numbers = answer.tables()
-    assert "Laplacian" in first.rows[0][-1]
+    assert "Laplacian" in answer.table().rows[0][-1]
+    first, why, taps, numbers = answer.tables()
+    assert first.rows[0][:2] == (LAPLACIAN, "unoriented edge")
+    assert "Laplacian" in why.rows[0][-1]
     assert taps.rows[1] == (-1, 4, -1)
     assert [list(row) for row in numbers.rows] == ANSWER
     assert "the same here" in numbers.title
@@ -39,7 +44,7 @@ def test_the_two_kinds_of_filtering_are_told_apart():
     np.testing.assert_array_equal(answer[0].correlation, textbook.correlate(textbook.IMAGE, textbook.PREWITT))
     np.testing.assert_array_equal(answer[0].convolution, -answer[0].correlation)
     titles = [table.title for table in answer.tables()]
-    assert [title.split(":")[0] for title in titles[2:]] == ["Cross-correlation", "Convolution"]
+    assert [title.split(":")[0] for title in titles[3:]] == ["Cross-correlation", "Convolution"]
 
 
 def test_the_textbook_agrees_about_every_clean_kernel_it_knows():
@@ -77,6 +82,35 @@ def test_channels_are_told():
     assert answer.table().rows[0][4] == "red against green, 100%"
     assert answer.to_dict()["kernels"][0]["channels"].colour == "red against green"
     assert "channels" not in filters("box").table().columns
+
+
+def test_only_three_channels_are_taken_for_colours():
+    generator = np.random.default_rng(0)
+    for channels, told in ((3, True), (8, False)):
+        notes = " ".join(filters(generator.standard_normal((2, channels, 3, 3))).table().notes)
+        assert ("red, green and blue" in notes) == told
+        assert "the share of a kernel's energy that is one pattern" in notes
+
+
+def test_many_kernels_are_told_in_eighty_columns(tmp_path):
+    """Which kernel a row is about, and a reason that is read in lines and not word by word."""
+    from rich.console import Console
+
+    layer = "backbone.encoder.stages.0.downsampling_layer.convolution.weight"
+    np.savez(tmp_path / "net.npz", **{layer: np.random.default_rng(0).standard_normal((12, 3, 3, 3))})
+    answer = filters(tmp_path / "net.npz")
+    console = Console(width=80, file=io.StringIO())
+    console.print(answer)
+    shown = console.file.getvalue()
+    for number in range(12):
+        assert len(re.findall(rf"^ *\[{number}\] ", shown, re.MULTILINE)) == 2
+    assert "no identity, blur, sharpening, edge, line or wave is like it" in shown
+    assert answer.table().rows[3][0] == f"{layer}[3]", "files keep the whole name"
+
+
+def test_names_of_several_arrays_stay_whole():
+    first, why = filters(["sobel", "laplacian"]).tables()[:2]
+    assert [row[0] for row in first.rows] == [row[0] for row in why.rows] == ["sobel", "laplacian"]
 
 
 def test_zero_and_single_taps_have_a_label():
@@ -142,10 +176,32 @@ def test_a_layer_is_drawn_as_a_sheet_in_groups():
     kernels[:40] = np.multiply.outer(np.ones(3), textbook.PREWITT.repeat(2, 0)[:5].repeat(2, 1)[:, :5])
     answer = filters(kernels)
     (sheet,) = answer.figures()
-    assert len(answer.tables()) == 1
+    assert len(answer.tables()) == 2
     assert 300 < len(sheet.data[1].text) <= 400, "a few hundred are drawn, and it is said"
     assert re.search(r"\(\d+ of 500\)", sheet.layout.title.text)
     assert any(text.startswith("oriented edge: ") for text in sheet.layout.yaxis.ticktext)
+
+
+def test_an_image_is_answered_by_many_kernels_in_pictures():
+    image = np.random.default_rng(0).random((700, 350))
+    kernels = np.random.default_rng(1).standard_normal((30, 3, 3))
+    sheet, answers = filters(kernels, image).figures()
+    assert "(24 of 30 kernels)" in answers.layout.title.text
+    assert len(answers.data) == 25, "the image itself comes first"
+    encoded = answers.data[3].source.partition(",")[2]
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))), float)
+    exact = correlate(image, kernels[2])[::3, ::3]
+    np.testing.assert_allclose(shown, 255 * (exact - exact.min()) / np.ptp(exact), atol=0.5001)
+    assert len(sheet.data) == 2
+    assert len(filters(kernels).figures()) == 1
+
+
+@pytest.mark.parametrize(("kernels", "image"), [("sobel", np.zeros((20, 300))), (np.ones((5, 2, 2)), np.eye(3))])
+def test_how_to_see_answers_that_are_not_printed(kernels, image):
+    size = f"{image.shape[0]} x {image.shape[1]} pixels"
+    note = f"The answers to image, {size}, are pictures: --save page.html (figures()) draws them."
+    assert filters(kernels, image).tables()[0].notes[-1] == note
+    assert not any("pictures" in note for note in filters("sobel", np.eye(3)).tables()[0].notes)
 
 
 def test_three_channels_are_drawn_in_colour():

@@ -34,7 +34,7 @@ def as_tuple(change):
 
 def test_one_more_pool_of_the_textbook():
     found = changes(read_spec(PLAIN))
-    assert (found.layer, found.receptive_field) == ("maxpool", (30, 30))
+    assert (found.layer, found.receptive_field) == ("maxpool#3", (30, 30))
     first = by_words(found)["one more 2x2 pool before conv3-64"]
     last = by_words(found)["one more 2x2 pool behind maxpool#3"]
     assert (first.receptive_field, last.receptive_field) == ((60, 60), (38, 38))  # fact F3.3
@@ -105,7 +105,7 @@ def test_what_sees_enough_already_needs_nothing():
 
 def test_an_earlier_layer_can_be_asked_about():
     found = changes(read_spec(PLAIN), 1)
-    assert (found.layer, found.receptive_field) == ("maxpool", (4, 4))
+    assert (found.layer, found.receptive_field) == ("maxpool#1", (4, 4))
     assert not any("conv3-128" in what for what in by_words(found))
 
 
@@ -127,12 +127,12 @@ def test_networks_and_layers_that_cannot_be_asked():
 def test_table_json_and_figure():
     found = reach(read_spec(PLAIN), 40)
     text = found.table().to_text()
-    assert "maxpool sees 30; what would make it see 40" in text
+    assert "maxpool#3 sees 30; what would make it see 40" in text
     assert "Cheapest: " in text
     answer = json.loads(found.to_json())
     assert answer["cheapest"] == answer["changes"][0]["what"]
     assert answer["changes"][0]["receptive_field"][0] >= 40
-    assert found.figure().layout.title.text == "maxpool sees 30; what would make it see 40"
+    assert found.figure().layout.title.text == "maxpool#3 sees 30; what would make it see 40"
 
 
 LAYERS = st.sampled_from(["conv3-4", "conv5-2", "conv3-4/2 pad 1", "conv3-4 dilation 2", "maxpool", "avgpool3/2 pad 1"])

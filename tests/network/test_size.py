@@ -92,7 +92,7 @@ def test_what_one_unit_sees():
     corner = answer.unit("conv3-256#2", (0, 27))
     assert corner.clipped == ((0, 14), (97, 111))
     assert corner.unclipped == ((-11, 14), (97, 122))
-    assert corner.to_dict()["layer"] == "conv3-256"
+    assert corner.to_dict()["layer"] == "conv3-256#2"
     assert answer.unit(5, (0, 27)) == answer.unit(-4, (0, 27)) == answer.unit("CONV3-256#2", (0, 27)) == corner
     assert answer.unit("conv3-256#1", (0, 27)) != corner
     assert answer.unit("FC-100").clipped == answer.unit("FC-100", (99,)).clipped == ((0, 111), (0, 111))
@@ -182,13 +182,13 @@ def test_models_that_cannot_be_used(model, given, sentence):
 
 
 def test_files_that_cannot_be_read(tmp_path):
-    binary = tmp_path / "model.bin"
+    binary = tmp_path / "model.txt"
     binary.write_bytes(b"\xff\xfe\x00\x80")
     large = tmp_path / "large.txt"
     large.write_text("relu;" * 100_000)
     for path, sentence in (
         (binary, "it is not UTF-8 text"),
-        (tmp_path, "Is a directory"),
+        (tmp_path, "is a folder without a config.json"),
         (tmp_path / "absent", "No such file or directory"),
         (large, "at most 200,000 are read"),
     ):

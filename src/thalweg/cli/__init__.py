@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import shlex
@@ -13,7 +14,7 @@ from typing import NoReturn
 import typer
 
 from thalweg.cli import check, demo, facts, filters, limits, rates, size
-from thalweg.errors import ThalwegError
+from thalweg.errors import InputError, ThalwegError
 
 app = typer.Typer(
     name="thalweg",
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     negative = _FORMULA if given[0] == "check" else _INLINE_DATA
     words = [f" {text}" if negative.fullmatch(text) else text for text in given]
     try:
+        _check_each_once(words)
         code = app(words, prog_name="thalweg", standalone_mode=False)
         sys.stdout.flush()
     except ThalwegError as error:
@@ -64,6 +66,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _refuse(f"Cannot write to standard output: {error.strerror}.")
     sys.exit(code)
+
+
+def _check_each_once(words: Sequence[str]) -> None:
+    """Refuse an option that is given twice, of which all but the last would be left out unsaid."""
+    options = [word.partition("=")[0] for word in itertools.takewhile("--".__ne__, words) if word.startswith("--")]
+    for option in options:
+        if options.count(option) > 1:
+            several = "; several inputs of one network stand behind commas, as in --input 1x8x8,10"
+            raise InputError(f"{option} is given twice; give it once{several if option == '--input' else ''}.")
 
 
 def _refuse(message: str) -> NoReturn:

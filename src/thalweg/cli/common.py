@@ -1,10 +1,11 @@
-"""What the commands share: the options `--json` and `--save`, and how an answer is shown."""
+"""What the commands share: the options `--json` and `--save`, which options go together, how an answer is shown."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,18 +29,45 @@ def check_save(save: Path | None) -> None:
         checked_target(save)
 
 
+def alone(option: str, **others: object) -> None:
+    """Refuse what was given but means nothing to an option, rather than leave it out unsaid.
+
+    Args:
+        option: what was asked, as people write it.
+        others: by their names, the values of options that it has no use for; None where they were not given.
+
+    Raises:
+        InputError: one was given.
+    """
+    from thalweg.errors import InputError
+
+    idle = [f"--{name.replace('_', '-')}" for name, given in others.items() if given is not None]
+    if idle:
+        raise InputError(
+            f"{option} has no use for {' and '.join(idle)}; leave {'it' if len(idle) == 1 else 'them'} out."
+        )
+
+
+def prints_aside() -> AbstractContextManager[object]:
+    """Where a user's own code may run, what it prints goes to standard error, so that it does not mix with answers."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
 def show(result: Result, *, json: bool, save: Path | None) -> None:
     """Print an answer for whoever reads it, a person, a pipe or a program, and save it where asked."""
-    if json:
-        print(result.to_json())
-    elif sys.stdout.isatty():
+    if sys.stdout.isatty() and not json:
         from rich.console import Console
 
-        Console().print(result)
+        with prints_aside():
+            shown = result.__rich__()
+        Console().print(shown)
     else:
-        print("\n\n".join(table.to_text() for table in result.tables()))
+        with prints_aside():  # some answers are worked out when they are asked for, and run a user's model again
+            text = result.to_json() if json else "\n\n".join(table.to_text() for table in result.tables())
+        print(text)
     if save is not None:  # last, so that an answer is shown even where it cannot be saved
-        result.save(save)
+        with prints_aside():
+            result.save(save)
         print(f"Saved to {save}", file=sys.stderr)
 
 

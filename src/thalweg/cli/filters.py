@@ -32,9 +32,12 @@ def filters(
 
     Files: .onnx, .safetensors, .npz, .npy, and PyTorch states (.pt, .pth, .bin).
 
+    A semicolon or the end of a line ends a row.
+
     The answer to a small image is printed, by cross-correlation and by
     convolution, zeros around the image; --save page.html draws taps, the waves
-    that pass, the answer to a picture, and a sheet of all kernels.
+    that pass, a sheet of all kernels, and the answers to a picture, of many
+    kernels those of the first 24.
     """
     check_save(save)
     from thalweg.network.filters import filters as judge

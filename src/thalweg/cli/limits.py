@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from thalweg.cli.common import Json, Save, check_save, progress_bar, show
+from thalweg.cli.common import Json, Save, alone, check_save, progress_bar, show
 
 _PROGRESS_MARKS = 1000
 
@@ -81,11 +81,11 @@ def limits(
     check_save(save)
     runs = {"seeds": seeds if seeds != 1 else None, "test": test, "float32": float32 or None}
     if expand is not None:
-        _alone("--expand", trace=trace, to_loss=to_loss, optimizers=optimizers, start=start, **runs)
+        alone("--expand", trace=trace, to_loss=to_loss, optimizers=optimizers, start=start, **runs)
     elif trace is not None:
-        _alone("--trace", to_loss=to_loss, **runs)
+        alone("--trace", to_loss=to_loss, **runs)
     elif to_loss is not None:
-        _alone("--to-loss", start=start, rate=rate, batch=batch, momentum=momentum, **runs)
+        alone("--to-loss", start=start, rate=rate, batch=batch, momentum=momentum, **runs)
     import thalweg as tw
     from thalweg.data import load_test
     from thalweg.data.inline import number, numbers
@@ -159,14 +159,3 @@ def limits(
         how_far = f"after {len(found)} run{'s' * (len(found) > 1)}" if found else "before any run had ended"
         print(f"Interrupted {how_far}; for the rest: --optimizers {rest or chosen[-1]}", file=sys.stderr)
         raise typer.Exit(130)
-
-
-def _alone(option: str, **others: object) -> None:
-    """Refuse what was given but means nothing to an option, rather than leave it out unsaid."""
-    from thalweg.errors import InputError
-
-    idle = [f"--{name.replace('_', '-')}" for name, given in others.items() if given is not None]
-    if idle:
-        raise InputError(
-            f"{option} has no use for {' and '.join(idle)}; leave {'it' if len(idle) == 1 else 'them'} out."
-        )

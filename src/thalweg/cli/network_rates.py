@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
-from thalweg.cli.common import progress_bar, show
+from thalweg.cli.common import prints_aside, progress_bar, show
 
 
 def is_task(source: str) -> bool:
@@ -36,8 +35,7 @@ def network_rates(source: str, steps: int | None, others: Sequence[str], json: b
         raise tw.InputError(f"--{others[0]} is for data, and {source} is a task, whose network has --steps only.")
     asked = {} if steps is None else {"steps": steps}
     try:
-        # What a user's own code prints must not mix with the answer.
-        with contextlib.redirect_stdout(sys.stderr), progress_bar("percent", 100) as advance, failures_named(source):
+        with prints_aside(), progress_bar("percent", 100) as advance, failures_named(source):
             task = load_task(source)
             answer = tw.rates(task.training, hyper=task.hyper, progress=advance, keep_interrupted=True, **asked)
     except KeyboardInterrupt:

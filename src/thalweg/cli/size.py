@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from thalweg.cli.common import Json, Save, check_save, progress_bar, show
+from thalweg.cli.common import Json, Save, alone, check_save, prints_aside, progress_bar, show
 
 if TYPE_CHECKING:
     from thalweg.network.size import Size
@@ -17,12 +17,17 @@ _PROGRESS_MARKS = 1000
 
 def size(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A spec, a file, or module:callable of a framework's model.")
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A spec, a file, or module:callable (file.py:callable) of a framework's model."
+        ),
     ],
     other: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="Another, to compare it with.")] = None,
     input: Annotated[  # noqa: A002
         str | None,
-        typer.Option(metavar="112x112x3", help="The extents of the input, in the framework's own order of axes."),
+        typer.Option(
+            metavar="112x112x3", help="Its extents in the framework's own order of axes; of several one each: 1x8x8,10."
+        ),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="A row for every operation, not only for layers.")] = False,
     batch: Annotated[int | None, typer.Option(metavar="B", help="Will it fit: the memory for B examples.")] = None,
@@ -74,43 +79,71 @@ def size(
     name branches: "start:; conv3-64; relu; conv3-64; add start".
     """
     check_save(save)
+    about_memory: dict[str, Any] = {
+        "batch": batch, "dtype": dtype, "optimizer": optimizer, "checkpointing": checkpointing or None,
+        "device": device,
+    }  # fmt: skip
+    aside: dict[str, Any] = {"all": every or None, "memory": memory}
+    if other is not None:
+        alone(
+            "A comparison of two networks",
+            **aside, unit=unit, weights=weights or None, reach=reach, changes=changes or None, layer=layer,
+        )  # fmt: skip
+    elif unit is not None:
+        alone("--unit", **aside, **about_memory, reach=reach, changes=changes or None, layer=layer)
+    elif reach is not None:
+        alone("--reach", **aside, **about_memory, changes=changes or None)
+    elif changes:
+        alone("--changes", **aside, **about_memory)
     from thalweg.errors import InputError
     from thalweg.network.byte_sizes import parse_bytes
     from thalweg.network.readers.reading import opened
     from thalweg.network.size import size as measure
     from thalweg.network.training_step import Setup
-    from thalweg.report import Together
 
-    given = {"batch": batch, "dtype": dtype, "optimizer": optimizer, "device": device}
-    named: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
-    asked = Setup.of(**named, checkpointing=checkpointing)
-    room = None if memory is None else parse_bytes(memory)
     if weights and unit is None:
         raise InputError("The weights are asked for the gradient of one unit; add --unit LAYER:INDEX.")
-    answer = measure(opened(model, weights=True) if weights else model, input).trained_with(asked)
-    if reach is not None or changes:
-        with progress_bar("changes", _PROGRESS_MARKS) as advance:
+    if layer is not None and reach is None and not changes:
+        raise InputError("--layer says which layer --reach and --changes ask about; add one of them.")
+    asked = Setup.of(**{name: value for name, value in about_memory.items() if value is not None})
+    room = None if memory is None else parse_bytes(memory)
+    found: Result
+    with prints_aside():
+        answer = measure(opened(model, weights=True) if weights else model, input).trained_with(asked)
+        if reach is not None or changes:
+            found = _changes(answer, reach, layer)
+        elif unit is not None:
+            found = _unit(answer, unit, weights)
+        elif other is not None:
+            found = answer.compare(measure(other, input), (model, other))
+        else:
+            with_memory = any(value is not None for value in about_memory.values())
+            found = _whole(answer.in_full() if every else answer, with_memory, room)
+    show(found, json=json, save=save)
 
-            def progress(share: float) -> None:
-                advance(int(share * _PROGRESS_MARKS))
 
-            found = answer.changes(layer, progress) if reach is None else answer.reach(reach, layer, progress)
-        show(found, json=json, save=save)
-        return
-    if unit is not None:
-        show(_unit(answer, unit, weights), json=json, save=save)
-        return
-    if other is not None:
-        show(answer.compare(measure(other, input), (model, other)), json=json, save=save)
-        return
-    parts: list[tuple[str, Result]] = [("", answer.in_full() if every else answer)]
-    if checkpointing or named:
+def _whole(answer: Size, with_memory: bool, room: int | None) -> Result:
+    """All layers, and where asked the memory for the answer's setup and the largest batch in so many bytes."""
+    from thalweg.report import Together
+
+    parts: list[tuple[str, Result]] = [("", answer)]
+    setup = answer.setup
+    if with_memory:
         parts.append(("memory", answer.asked_memory()))
     if room is not None:
-        parts.append(
-            ("largest_batch", answer.largest_batch(room, asked.dtype, asked.optimizer, checkpointing, asked.device))
-        )
-    show(parts[0][1] if len(parts) == 1 else Together(tuple(parts)), json=json, save=save)
+        largest = answer.largest_batch(room, setup.dtype, setup.optimizer, setup.checkpointing, setup.device)
+        parts.append(("largest_batch", largest))
+    return answer if len(parts) == 1 else Together(tuple(parts))
+
+
+def _changes(answer: Size, reach: int | None, layer: str | None) -> Result:
+    """What would let the units of a layer see `reach` positions, or what every change would do."""
+    with progress_bar("changes", _PROGRESS_MARKS) as advance:
+
+        def progress(share: float) -> None:
+            advance(int(share * _PROGRESS_MARKS))
+
+        return answer.changes(layer, progress) if reach is None else answer.reach(reach, layer, progress)
 
 
 def _unit(answer: Size, unit: str, weights: bool) -> Result:

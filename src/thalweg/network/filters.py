@@ -135,28 +135,59 @@ class Filters(Result):
 
     def table(self) -> Table:
         """One row for each kernel."""
-        rows: list[tuple[Cell, ...]] = [
-            (each.name, each.label, each.scores[each.label], _rounded(each.angle), _channels(each.mixture), each.reason)
-            for each in self.kernels
-        ]
-        columns = ["kernel", "detects", "score", "angle", "channels", "why"]
-        if all(each.mixture is None for each in self.kernels):
-            columns.remove("channels")
-            rows = [(*row[:4], row[5]) for row in rows]
+        columns, rows = self._answers()
+        reasons = [(*row, each.reason) for row, each in zip(rows, self.kernels, strict=True)]
+        return Table(self._title, [*columns, "why"], reasons, self._notes())
+
+    @property
+    def _title(self) -> str:
+        return f"What {self.title} detects"
+
+    def _answers(self) -> tuple[list[str], list[tuple[Cell, ...]]]:
+        columns, channels = ["kernel", "detects", "score", "angle"], any(each.mixture for each in self.kernels)
+        rows: list[tuple[Cell, ...]] = []
+        for each in self.kernels:
+            row = (each.name, each.label, each.scores[each.label], _rounded(each.angle))
+            rows.append((*row, _channels(each.mixture)) if channels else row)
+        return [*columns, "channels"] if channels else columns, rows
+
+    def _notes(self) -> list[str]:
         notes = list(_CONVENTION) if any(each.angle is not None for each in self.kernels) else []
         if len(self.kernels) > 1:
             notes.append(", ".join(f"{label}: {count:,}" for label, count in self.counts.items()) + ".")
-        if "channels" in columns:
-            notes.append(
-                "channels: the colour whose weights theirs are like, for three channels taken for red, green and blue, "
-                "and the share of a kernel's energy that is one pattern times one weight for each channel."
+        mixtures = [each.mixture for each in self.kernels if each.mixture]
+        if mixtures:
+            coloured = any(mixture.colour for mixture in mixtures)
+            colour = (
+                "the colour whose weights theirs are like, for three channels taken for red, green and blue, and "
+                if coloured
+                else ""
             )
-        return Table(f"What {self.title} detects", columns, rows, notes)
+            notes.append(
+                f"channels: {colour}the share of a kernel's energy that is one pattern times one weight for each "
+                "channel."
+            )
+        return notes
 
     def tables(self) -> list[Table]:
-        """The main table; of a few kernels also their taps, and the numbers that they answer to a small image."""
-        found = [self.table()]
-        if len(self.kernels) > _PRINTED_KERNELS:
+        """The answers, and the reasons beside the names, each narrow enough for a terminal.
+
+        Of a few kernels also their taps, and the numbers that they answer to a small image.
+        """
+        columns, rows = self._answers()
+        short = _without_common_part([each.name for each in self.kernels])
+        answers = [(name, *row[1:]) for name, row in zip(short, rows, strict=True)]
+        reasons = [(name, each.reason) for name, each in zip(short, self.kernels, strict=True)]
+        few = len(self.kernels) <= _PRINTED_KERNELS
+        notes = self._notes()
+        pixels = self.kernels[0].image
+        if pixels is not None and (not few or max(pixels.shape) > _PRINTED_SIDE):
+            notes.append(
+                f"The answers to {self.image_name}, {pixels.shape[0]:,} x {pixels.shape[1]:,} pixels, are pictures: "
+                "--save page.html (figures()) draws them."
+            )
+        found = [Table(self._title, columns, answers, notes), Table("Why", ("kernel", "why"), reasons)]
+        if not few:
             return found
         for each in self.kernels:
             if max(each.kernel.shape) <= _PRINTED_SIDE:
@@ -186,15 +217,17 @@ class Filters(Result):
         return self.figures()[0]
 
     def figures(self) -> list[go.Figure]:
-        """The sheet where there are several, and the pictures of the first few: taps, waves passed, an answer.
+        """The sheet where there are several, and of a few the pictures: taps, waves passed, an answer.
 
-        Without an image the answer is to the photograph of `thalweg.data`.
+        Without an image the answer is to the photograph of `thalweg.data`. Of many the answers of the first are drawn
+        where an image is given.
         """
-        from thalweg.network.kernels.pictures import portrait, sheet
+        from thalweg.network.kernels.pictures import portrait, replies, sheet
 
-        few = self.kernels[:_PRINTED_KERNELS] if len(self.kernels) <= _PRINTED_KERNELS else ()
         several = [sheet(self.title, self.kernels)] if len(self.kernels) > 1 else []
-        return [*several, *(portrait(each, self.image_name) for each in few)]
+        if len(self.kernels) <= _PRINTED_KERNELS:
+            return [*several, *(portrait(each, self.image_name) for each in self.kernels)]
+        return [*several, *([replies(self.kernels, self.image_name)] if self.image_name is not None else [])]
 
 
 def filters(kernels: object, image: object = None, *, layer: str | None = None) -> Filters:
@@ -242,6 +275,14 @@ def filters(kernels: object, image: object = None, *, layer: str | None = None) 
             )
         )
     return Filters(title, tuple(answers), image_name)
+
+
+def _without_common_part(names: list[str]) -> list[str]:
+    """The names without the array that all of them are kernels of, which the title says: `[0]`, `[1]`, ..."""
+    arrays = {name.rpartition("[")[0] for name in names}
+    if len(names) == 1 or len(arrays) > 1 or not all(name.endswith("]") for name in names):
+        return names
+    return [name.removeprefix(*arrays) for name in names]
 
 
 def _rounded(angle: float | None) -> float | None:

@@ -20,7 +20,7 @@ _LUMINANCE = np.array([0.299, 0.587, 0.114])  # what Pillow's "L" gives red, gre
 
 
 def table_of_numbers(text: str, what: str) -> NDArray[np.float64]:
-    """Numbers written out, rows between semicolons: `"0 1 0; 1 1 1"`.
+    """Numbers written out, rows between semicolons or on lines of their own: `"0 1 0; 1 1 1"`.
 
     Args:
         text: the rows; commas may stand for spaces.
@@ -31,9 +31,7 @@ def table_of_numbers(text: str, what: str) -> NDArray[np.float64]:
     """
     from thalweg.data.inline import numbers
 
-    rows = [
-        numbers(row, f"{what}, row {number}") for number, row in enumerate(text.strip().rstrip(";").split(";"), start=1)
-    ]
+    rows = [numbers(row, f"{what}, row {number}") for number, row in enumerate(written_rows(text), start=1)]
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]) or not row:
             raise InputError(
@@ -41,6 +39,12 @@ def table_of_numbers(text: str, what: str) -> NDArray[np.float64]:
                 "as in '0 -1 0; -1 4 -1; 0 -1 0'."
             )
     return np.array(rows, dtype=np.float64)
+
+
+def written_rows(text: str) -> list[str]:
+    """The rows of a text: what stands between semicolons or line ends; blank lines are none."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [""]
+    return [row.strip() for line in lines for row in line.rstrip(";").split(";")]
 
 
 def load_image(source: object) -> tuple[str, NDArray[np.float64]]:

@@ -45,6 +45,7 @@ from thalweg.network.edits import (
 from thalweg.network.field_views import AxisView
 from thalweg.network.graph import Graph, Kind, Operation, Tensor, Window
 from thalweg.network.receptive_field import ReceptiveFields
+from thalweg.network.units import numbered
 from thalweg.report import Cell, Result, Table
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class Reach(Result):
     """What changes to a network do to what one of its layers sees.
 
     Args:
-        layer: the layer.
+        layer: the layer; of several with one name, as `Size.unit` takes it, `name#2`.
         receptive_field: what its units see now, along every axis.
         now: what the network costs now.
         wanted: how many positions it should see along every axis; None where every change is shown.
@@ -325,7 +326,7 @@ class _Trial:
     def places(self) -> Iterator[tuple[str, Steps]]:
         """Every kind of change at every place that comes before the layer."""
         below = self._below()
-        counted = _numbered(self.graph.operations)
+        counted = numbered(self.graph.operations)
         shared = _shared(self.graph.operations)
         for place in below:
             step, name = self.graph.operations[place], counted[place]
@@ -413,7 +414,8 @@ class _Trial:
 
     def answer(self, wanted: int | None, found: Iterable[Change]) -> Reach:
         """The result, with what was found."""
-        return Reach(self.layer.name, self.seen, self._now, wanted, tuple(found), self._refused)
+        name = numbered(self.graph.operations)[self._place]
+        return Reach(name, self.seen, self._now, wanted, tuple(found), self._refused)
 
 
 def _of_layer(place: int, step: Operation, name: str) -> Iterator[tuple[str, Steps]]:
@@ -470,18 +472,6 @@ def _total(graph: Graph) -> Counts:
 
 def _cost(change: Change) -> tuple[int, int, int]:
     return change.macs, change.parameters, change.connections
-
-
-def _numbered(operations: Sequence[Operation]) -> list[str]:
-    """The names of operations, with a number where several have the same one, as `Size.unit` takes them."""
-    names = [each.name for each in operations]
-    many = {name for name in names if names.count(name) > 1} if len(names) < 5000 else set(names)
-    met: dict[str, int] = {}
-    answer = []
-    for name in names:
-        met[name] = met.get(name, 0) + 1
-        answer.append(f"{name}#{met[name]}" if name in many else name)
-    return answer
 
 
 def _shared(operations: Sequence[Operation]) -> set[str]:

@@ -29,7 +29,7 @@ from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.network.rehearsal import rehearsal_of
 from thalweg.network.size_table import listed, main_table, work_table
 from thalweg.network.training_step import Setup
-from thalweg.network.units import Unit, axis_names, unit_of
+from thalweg.network.units import Unit, axis_names, numbered, unit_of
 from thalweg.report import Result, Table
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ class Size(Result):
     """What a network costs and sees.
 
     Args:
-        input: the extents of its input.
+        input: the extents of its input; of several, of the first.
         layers: one for each operation, in the order they run.
         totals: the sums over all layers whose kind is known, weights that are shared counted once; the parameters of
             all layers.
@@ -82,7 +82,7 @@ class Size(Result):
             InputError: there is no such layer, several have that name, or it has no such unit.
         """
         place = self._place(layer)
-        return unit_of(self._graph, self._fields, place, index)
+        return replace(unit_of(self._graph, self._fields, place, index), layer=self._name_of(place))
 
     def effective(self, layer: str | int, index: Sequence[int] = ()) -> EffectiveField:
         """How the paths to one unit are spread over the input: see `thalweg.network.effective_field`.
@@ -96,7 +96,8 @@ class Size(Result):
         """
         from thalweg.network.effective_field import effective_field
 
-        return effective_field(self._graph, self._fields, self._place(layer), index)
+        place = self._place(layer)
+        return replace(effective_field(self._graph, self._fields, place, index), layer=self._name_of(place))
 
     def measured(
         self, layer: str | int, index: Sequence[int] = (), inputs: Any = None, samples: int = 16, seed: int = 0
@@ -122,7 +123,8 @@ class Size(Result):
         from thalweg.network.measured_field import measured_field
 
         place = self._place(layer)
-        return measured_field(self._model, self._graph, self._fields, place, index, inputs, samples, seed)
+        found = measured_field(self._model, self._graph, self._fields, place, index, inputs, samples, seed)
+        return replace(found, layer=self._name_of(place))
 
     def middle_unit(self, layer: str | int) -> Unit:
         """What the unit in the middle of a layer sees.
@@ -164,6 +166,10 @@ class Size(Result):
         from thalweg.network.reach import reach
 
         return reach(self._graph, positions, None if layer is None else self._place(layer), progress)
+
+    def _name_of(self, place: int) -> str:
+        """What `_place` takes for it: its name, with a number where several have the same one."""
+        return numbered(self._graph.operations)[place]
 
     def _place(self, layer: str | int) -> int:
         if isinstance(layer, int):
@@ -283,6 +289,11 @@ class Size(Result):
         return largest_batch(self._graph, self._rehearsal, parse_bytes(memory), setup)
 
     @property
+    def inputs(self) -> tuple[tuple[int, ...], ...]:
+        """The extents of all its inputs; `input` are those of the first, of which receptive fields are positions."""
+        return tuple(tensor.shape for tensor in self._graph.inputs)
+
+    @property
     def extents(self) -> tuple[int, ...]:
         """The extents of the input's spatial axes."""
         return self._graph.inputs[0].extents
@@ -348,7 +359,7 @@ def size(model: Any, input: str | Sequence[Any] | None = None) -> Size:  # noqa:
             - a Flax module (Linen or NNX) or an Equinox module, or `(function, parameters)` in plain JAX: see
               `thalweg.network.readers.jax`;
             - a Keras 3 model, or the path of a `.keras` file;
-            - `"module:callable"`, which makes or is one of these; or a `Graph`.
+            - `"module:callable"` or `"file.py:callable"`, which makes or is one of these; or a `Graph`.
         input: the extents of the input without the batch, `"112x112x3"` or `(112, 112, 3)`, in the framework's own
             order of axes (`"3x224x224"` in PyTorch, positions first and channels last in specs and Keras); for several
             inputs one of them each. Where the model says them itself it may be left out; those of a spec are replaced.

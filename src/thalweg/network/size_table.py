@@ -38,7 +38,8 @@ def main_table(size: Size, rows: Sequence[Row]) -> Table:
     totals = size.totals
     cells.append(("total", "", totals.neurons, totals.parameters, totals.connections, ""))
     columns = ("layer", "units", "neurons", "parameters", "connections", "sees")
-    return Table(f"Network with input {joined(size.input)}", columns, cells, [*_left_out(size, rows), *_notes(size)])
+    inputs = f"input{'s' * (len(size.inputs) > 1)} {' and '.join(map(joined, size.inputs))}"
+    return Table(f"Network with {inputs}", columns, cells, [*_left_out(size, rows), *_notes(size)])
 
 
 def work_table(size: Size, rows: Sequence[Row]) -> Table:

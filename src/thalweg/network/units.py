@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import operator
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
 from thalweg.network.fields import FlatFields
-from thalweg.network.graph import FlatMap, Graph, Kind, Tensor
+from thalweg.network.graph import FlatMap, Graph, Kind, Operation, Tensor
 from thalweg.network.intervals import Ends
 from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.report import Cell, Result, Table, printable
@@ -25,7 +26,7 @@ class Unit(Result):
     """What one unit sees, along every spatial axis of the input.
 
     Args:
-        layer: the layer that it belongs to.
+        layer: the layer that it belongs to; of several with one name, as `Size.unit` takes it, `name#2`.
         index: its position there.
         input_extents: the extents of the image.
         clipped: the first and last position that the unit really depends on; None where it sees nothing.
@@ -160,6 +161,17 @@ def place_in(flat: Sequence[FlatMap], place: int) -> tuple[int, tuple[int, ...]]
         place -= flat[number].size
         number += 1
     return number, flat[number].position(place)
+
+
+def numbered(operations: Sequence[Operation]) -> list[str]:
+    """The names of operations, with a number where several have the same one, as `Size.unit` takes them."""
+    many = Counter(each.name.lower() for each in operations)
+    met = Counter[str]()
+    answer = []
+    for name in [each.name for each in operations]:
+        met[name.lower()] += 1
+        answer.append(f"{name}#{met[name.lower()]}" if many[name.lower()] > 1 else name)
+    return answer
 
 
 def axis_names(axes: int) -> tuple[str, ...]:

@@ -232,6 +232,51 @@ def test_what_holds_no_kernels_is_refused(tmp_path, file, layer, sentence):
     assert sentence in str(refused.value)
 
 
+def test_a_list_of_tensors_is_numbered(tmp_path):
+    torch = with_torch()
+    torch.save([torch.zeros(2), {"w": torch.from_numpy(FIRST)}], tmp_path / "list.pt")
+    assert load_kernels(tmp_path / "list.pt", None)[0] == "1.w"
+
+
+class Whole:
+    """A model that is pickled as it is."""
+
+
+def test_a_whole_model_is_never_loaded_and_the_message_says_what_to_save(tmp_path):
+    torch = with_torch()
+    torch.save(Whole(), tmp_path / "whole.pt")
+    with pytest.raises(InputError) as refused:
+        load_kernels(tmp_path / "whole.pt", None)
+    assert f"it holds more than weights ({__name__}.Whole), which is never loaded" in str(refused.value)
+    assert "torch.save(model.state_dict(), 'weights.pt')" in str(refused.value)
+
+
+def test_what_others_say_is_passed_on_only_where_it_tells_something(tmp_path, monkeypatch):
+    path = tmp_path / "net.npz"
+    path.touch()
+    for said, told in (
+        ("101", f"Cannot read {str(path)!r} as .npz: it is damaged, or of another format."),
+        ("you have \x1b[1mtwo options\x1b[0m. \nmore", f"Cannot read {str(path)!r} as .npz: you have two options."),
+    ):
+
+        def fail(_, said=said):
+            raise KeyError(said) if said == "101" else RuntimeError(said)
+
+        monkeypatch.setitem(first_layer._READERS, ".npz", fail)
+        with pytest.raises(InputError) as refused:
+            load_kernels(path, None)
+        assert str(refused.value) == told
+
+
+def test_an_onnx_file_without_a_convolution_says_so(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="needs onnx, which CI installs")
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in ("x", "y")]
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", ends[:1], ends[1:])
+    onnx.save_model(onnx.helper.make_model(graph), str(tmp_path / "net.onnx"))
+    with pytest.raises(InputError, match="holds no convolution with its weights"):
+        load_kernels(tmp_path / "net.onnx", None)
+
+
 @pytest.mark.parametrize(("suffix", "package"), [(".onnx", "onnx"), (".safetensors", "safetensors"), (".pt", "torch")])
 def test_a_missing_package_gets_its_extra(tmp_path, monkeypatch, suffix, package):
     monkeypatch.setitem(__import__("sys").modules, package, None)

@@ -710,6 +710,7 @@ def test_wrapped_modules():
         (nn.Bilinear(3, 3, 2), (3,), "takes (input1, input2)"),
         (Function(lambda m, x: x if x.sum() > 0 else -x), (3,), "depends on the values of its input ('is_nonzero'"),
         (Function(lambda m, x: 1 / 0), (3,), "division by zero"),
+        (Function(lambda m, x: x["ids"]), (3,), "it asks for 'ids' as of a dictionary and gets a tensor (wrap it"),
     ],
 )  # fmt: skip
 def test_what_does_not_run_is_one_sentence(module, shape, sentence):

@@ -15,6 +15,7 @@ sizes are looked at before anything is read.
 from __future__ import annotations
 
 import math
+import pickle
 import re
 import warnings
 import zipfile
@@ -110,6 +111,11 @@ def _chosen(path: Path, stored: list[Stored], layer: str | None) -> Stored:
     if not layers and path.suffix.lower() in (".npy", ".npz"):
         layers = [each for each in stored if len(each.shape) in (2, 3)]
     if not layers:
+        if not stored and path.suffix.lower() == ".onnx":
+            raise InputError(
+                f"{str(path)!r} holds no convolution with its weights, whose kernels could be looked at; name a file "
+                "of a network that has one."
+            )
         found = ", ".join(f"{each.name!r} of shape {each.shape}" for each in stored[:4]) or "nothing"
         more = f" and {len(stored) - 4} more" if len(stored) > 4 else ""
         raise InputError(f"{str(path)!r} holds no kernels, which have four axes; it holds {found}{more}.")
@@ -139,9 +145,11 @@ def _reading(path: Path) -> Iterator[None]:
     except MemoryError as error:
         raise InputError(f"Cannot read {str(path)!r}: it does not fit into memory.") from error
     except Exception as error:  # the libraries that parse files raise nearly anything on a damaged one
-        reason = getattr(error, "strerror", None) or next(iter(str(error).splitlines()), "") or type(error).__name__
+        said = re.sub(r"\x1b\[[0-9;]*m", "", next(iter(str(error).splitlines()), ""))
+        # One word, such as the key that a table lacks, tells nobody anything.
+        reason = getattr(error, "strerror", None) or (said if " " in said else "it is damaged, or of another format")
         raise InputError(
-            f"Cannot read {str(path)!r} as {path.suffix.lower()}: {str(reason)[:200].rstrip('.')}."
+            f"Cannot read {str(path)!r} as {path.suffix.lower()}: {str(reason)[:200].rstrip('. ')}."
         ) from error
 
 
@@ -235,17 +243,27 @@ def _torch(path: Path) -> list[Stored]:
     def read(tensor: Any) -> Any:
         return tensor.detach().to(torch.float64).numpy()
 
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        more = re.search(r"GLOBAL ([\w.]{1,100})|TorchScript", str(error))
+        if more is None:
+            raise
+        raise InputError(
+            f"Cannot read {str(path)!r}: it holds more than weights ({more[1] or more[0]}), which is never loaded, as "
+            "that can run any code; save the weights alone, with torch.save(model.state_dict(), 'weights.pt'), and "
+            "name that file."
+        ) from error
     tensors = dict(_tensors(state, "", torch.Tensor))
     return [Stored(name, tuple(tensor.shape), partial(read, tensor)) for name, tensor in tensors.items()]
 
 
 def _tensors(state: Any, path: str, kind: type) -> Iterator[tuple[str, Any]]:
-    """Every tensor of nested mappings, named by the keys that lead to it, in order."""
+    """Every tensor of nested mappings and sequences, named by the keys that lead to it, in order."""
     if isinstance(state, kind):
         yield path or "tensor", state
-    elif isinstance(state, Mapping):
-        for key, value in state.items():
+    elif isinstance(state, Mapping | list | tuple):
+        for key, value in state.items() if isinstance(state, Mapping) else enumerate(state):
             yield from _tensors(value, f"{path}.{key}" if path else str(key), kind)
 
 

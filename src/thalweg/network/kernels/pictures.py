@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from thalweg.network.filters import Filter
 
 MAX_ON_SHEET = 400
+MAX_REPLIES = 24
+_REPLIES_IN_A_ROW = 4
+_REPLY_SIDE = 320  # larger answers are drawn from every second pixel, every third, ...
 _NUMBERED_SIDE = 7  # larger kernels are drawn without the numbers in their taps
 
 
@@ -114,6 +117,42 @@ def sheet(title: str, kernels: Sequence[Filter]) -> go.Figure:
         title=_safe(f"{title}{some}"), template="plotly_white", showlegend=False,
         height=max(300, 140 + round(min(1, 26 / cell * 1.4) * 34 * rows)),
     )  # fmt: skip
+
+
+def replies(kernels: Sequence[Filter], image_name: str) -> go.Figure:
+    """An image, and what kernels answer to it by cross-correlation, side by side.
+
+    Args:
+        kernels: that have an image; the first `MAX_REPLIES` are drawn.
+        image_name: the name of their image.
+    """
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    shown = kernels[:MAX_REPLIES]
+    pixels = shown[0].image
+    assert pixels is not None, "there is an image"
+    step = math.ceil(max(pixels.shape) / _REPLY_SIDE)
+    drawn = [(image_name, _levels(pixels[::step, ::step]))]
+    for each in shown:
+        answer = correlate(pixels, each.kernel)[::step, ::step]  # not kept: large images have large answers
+        angle = "" if each.angle is None else f", {each.angle:.4g} deg"
+        drawn.append((f"{each.name}: {each.label}{angle}", _levels(answer)))
+    rows = math.ceil(len(drawn) / _REPLIES_IN_A_ROW)
+    figure = make_subplots(
+        rows, _REPLIES_IN_A_ROW, subplot_titles=[_safe(name) for name, _ in drawn], horizontal_spacing=0.02,
+        vertical_spacing=0.3 / rows,
+    )  # fmt: skip
+    for number, (_, levels) in enumerate(drawn):
+        picture = go.Image(source=picture_source(levels), hoverinfo="skip")
+        figure.add_trace(picture, number // _REPLIES_IN_A_ROW + 1, number % _REPLIES_IN_A_ROW + 1)
+    figure.update_xaxes(visible=False)
+    figure.update_yaxes(visible=False)
+    figure.update_annotations(font_size=11)
+    some = "" if len(shown) == len(kernels) else f" ({len(shown)} of {len(kernels):,} kernels)"
+    return figure.update_layout(
+        title=_safe(f"Answers to {image_name}{some}"), template="plotly_white", height=140 + 240 * rows
+    )
 
 
 def _chosen(kernels: Sequence[Filter]) -> list[Filter]:

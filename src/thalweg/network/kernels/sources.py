@@ -13,7 +13,7 @@ import numpy as np
 from thalweg.data.inline import is_inline, is_number
 from thalweg.errors import InputError, unknown_name
 from thalweg.network.correlation import MAX_SIDE
-from thalweg.network.images import table_of_numbers
+from thalweg.network.images import table_of_numbers, written_rows
 from thalweg.network.kernels.colour import Mixture, split
 from thalweg.network.kernels.families import Array
 from thalweg.network.kernels.first_layer import channels_first, is_readable, load_kernels, suffixes
@@ -68,7 +68,7 @@ def _found(source: object, layer: str | None) -> tuple[str, list[tuple[str, Any]
             return f"{path.name}: {name}", _several(name, values)
         if layer is not None:
             raise InputError("Only a file has layers to choose from; leave `layer` out.")
-        name = " ".join(source.split())
+        name = "; ".join(" ".join(row.split()) for row in written_rows(source))
         return name, [(name, _from_text(source))]
     if layer is not None:
         raise InputError("Only a file has layers to choose from; leave `layer` out.")
@@ -89,6 +89,11 @@ def _from_text(text: str) -> Array:
         return named_kernel(text.strip())
     if "=" in text and is_inline(text):
         raise InputError(f"{text.strip()!r} is no kernel: it has a '='; write rows as in '0 -1 0; -1 4 -1; 0 -1 0'.")
+    if ":" in text and "=" not in text:
+        raise InputError(
+            f"{text.strip()!r} is no filter; where it names a model, save its weights, as with "
+            "torch.save(model.state_dict(), 'weights.pt'), and name that file."
+        )
     path = Path(text)
     if path.suffix or os.sep in text:
         raise _not_readable(path)

@@ -6,6 +6,7 @@ meta device and read like any other PyTorch module. Code that a configuration na
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import json
 from collections.abc import Sequence
@@ -41,8 +42,16 @@ def configuration(path: Path) -> Any:
     file = path / "config.json" if path.is_dir() else path
     settings = _settings(file)
     transformers = _transformers()
+    kind = settings.pop("model_type")
+    if kind not in transformers.CONFIG_MAPPING:
+        near = difflib.get_close_matches(kind, list(transformers.CONFIG_MAPPING), n=1, cutoff=0.75)
+        hint = f"did you mean {near[0]!r}?" if near else "check the name, or install a newer transformers."
+        raise InputError(
+            f"{str(file)!r} is of a model of type {kind[:60]!r}, which transformers {transformers.__version__} does "
+            f"not know; {hint}"
+        )
     try:
-        config: Any = transformers.AutoConfig.for_model(settings.pop("model_type"), **settings)
+        config: Any = transformers.AutoConfig.for_model(kind, **settings)
     except Exception as error:
         raise InputError(f"{str(file)!r} describes no model that transformers can build: {_first(error)}.") from error
     return config
@@ -130,4 +139,4 @@ def _settings(file: Path) -> dict[str, Any]:
 
 
 def _first(error: Exception) -> str:
-    return (str(error).strip().partition("\n")[0] or type(error).__name__).rstrip(".")
+    return (str(error).strip().partition("\n")[0][:300] or type(error).__name__).rstrip(".")

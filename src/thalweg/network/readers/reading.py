@@ -1,14 +1,17 @@
 """Whatever a person calls a network, read into a `Graph` by the reader that knows it.
 
-A text is a spec, the name of a file, or `module:callable`; an object is handed to the reader of the framework that it
-comes from. Frameworks are optional and large: no reader is imported before something of its kind is given.
+A text is a spec, the name of a file, `module:callable` or `file.py:callable`; an object is handed to the reader of the
+framework that it comes from. Frameworks are optional and large: no reader is imported before something of its kind is
+given.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import functools
 import importlib
+import importlib.util
 import inspect
 import os
 import re
@@ -21,7 +24,7 @@ from typing import Any
 from thalweg.errors import InputError
 from thalweg.network.graph import Graph
 from thalweg.network.readers.spec import read_spec
-from thalweg.network.readers.spec_grammar import MAX_CHARACTERS
+from thalweg.network.readers.spec_grammar import MAX_CHARACTERS, begins_with_a_layer
 
 Shape = tuple[int, ...]
 
@@ -42,11 +45,16 @@ Its `knows(model)` says whether the object is one of its own. Those whose models
 """
 
 _ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-_CALLABLE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_CALLABLE = re.compile(r"(?:[A-Za-z_][\w.]*|[^\n;]+\.py):[A-Za-z_][\w.]*")
+_PLAIN_WORD = re.compile(r"[^\s:;#()]+")
+_OF_WEIGHTS = frozenset({".bin", ".ckpt", ".npy", ".npz", ".pt", ".pth", ".safetensors"})
+"""Suffixes of files that say nothing of how layers are joined, or only in a pickle."""
 
 
 def opened(model: object, weights: bool = False) -> object:
-    """The module that `module:callable` or a configuration of Hugging Face stands for; all else stays as it is.
+    """The module that `module:callable`, `file.py:callable` or a configuration of Hugging Face stands for.
+
+    All else stays as it is.
 
     Args:
         model: as for `read`.
@@ -90,6 +98,9 @@ def read(model: object, shape: Shape | None = None) -> Graph:
     if isinstance(model, str | os.PathLike):
         return _read_text(model, shape)
     reader = _reader_of(model)
+    needed = _needed(model) if isinstance(model, types.FunctionType) else []
+    if len(needed) > (reader is not None):  # in JAX a function of the input is a network
+        raise _not_given(getattr(model, "__name__", "The function"), needed)
     if reader is not None:
         graph: Graph = reader.read(model, shape)
         return graph
@@ -137,12 +148,62 @@ def _read_text(model: str | os.PathLike[str], shape: Shape | None) -> Graph:
             raise InputError(
                 f"There is no file {model[:200]!r}; name a text file with a spec, or write the spec itself."
             )
-        return read_spec(model, shape)
-    reader = _FILES.get(Path(model).suffix.lower())
-    if reader is None:
-        return read_spec(_text_of(model), shape)
-    graph: Graph = _reader(reader).read(Path(model), shape)
-    return graph
+        return _read_written(model, shape)
+    path = Path(model)
+    reader = _FILES.get(path.suffix.lower())
+    if reader is not None:
+        graph: Graph = _reader(reader).read(path, shape)
+        return graph
+    if path.is_file():
+        _refuse_other_files(path)
+    return read_spec(_text_of(path), shape)
+
+
+def _read_written(text: str, shape: Shape | None) -> Graph:
+    """The network of a spec; a single word that begins with no layer was hardly meant as one."""
+    word = text.strip()
+    try:
+        return read_spec(text, shape)
+    except InputError as error:
+        if not _PLAIN_WORD.fullmatch(word) or begins_with_a_layer(word):
+            raise
+        reason = str(error).partition("; expected one of")[0].rstrip(".?")
+        raise InputError(
+            f"There is no file or folder {word[:200]!r}, and as a spec it cannot be read ({reason}); a model of a "
+            "framework is named by where it is made, as in torchvision.models:resnet50."
+        ) from error
+
+
+def _refuse_other_files(path: Path) -> None:
+    """Refuse files that are known to hold no spec.
+
+    Raises:
+        InputError: it is one of Python, or of weights.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".py":
+        known = _defined(path)
+        which = f"; it defines {', '.join(known[:10])}" if known else ""
+        raise InputError(f"{str(path)!r} does not say which model in it is meant; write {path}:NAME{which}.")
+    if suffix in (".h5", ".hdf5"):
+        raise InputError(f"{str(path)!r} is of an older format of Keras that is not read; save the model as .keras.")
+    if suffix in _OF_WEIGHTS:
+        from thalweg.network.kernels.first_layer import is_readable
+
+        more = f", or ask thalweg filters {path} what its kernels detect" if is_readable(path) else ""
+        raise InputError(
+            f"{str(path)!r} holds weights, which do not say how the layers are joined (a pickled model is never "
+            f"loaded); give module:callable, or a .pt2, .onnx or .keras file{more}."
+        )
+
+
+def _defined(path: Path) -> list[str]:
+    """The names of the classes and functions that a file defines at its top; none where it is no Python."""
+    try:
+        tree = ast.parse(path.read_bytes())
+    except (SyntaxError, ValueError, OSError):
+        return []
+    return [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
 
 
 def _reader(name: str) -> Any:
@@ -150,27 +211,35 @@ def _reader(name: str) -> Any:
 
 
 def made_by(name: str, weights: bool = False) -> object:
-    """The model that `module:callable` names; the current folder is importable.
+    """The model that `module:callable` or `file.py:callable` names; the current folder is importable.
 
-    A class, or a function that needs no argument, is called; a function that needs some is the model itself.
+    A class, or a function that needs no argument, is called; a function that needs some is the model itself. Beside a
+    file its neighbours are importable too.
 
     Args:
         name: of the model.
         weights: whether what is made must hold its weights.
 
     Raises:
-        InputError: there is no such module or name, or the module or the call fails; the message says why.
+        InputError: there is no such module, file or name, a class needs arguments, or the module or the call fails; the
+            message says why.
     """
-    module_name, _, path = name.partition(":")
-    here = os.getcwd()
-    sys.path.insert(0, here)
+    module_name, _, path = name.rpartition(":")
+    is_file = module_name.endswith(".py")
+    if is_file and not _exists(module_name):
+        raise InputError(f"There is no file {module_name!r} (for {name!r}); check the path.")
+    folders = [str(Path(module_name).resolve().parent), os.getcwd()] if is_file else [os.getcwd()]
+    sys.path[:0] = folders
     try:
-        found: Any = importlib.import_module(module_name)
+        found: Any = _imported(Path(module_name)) if is_file else importlib.import_module(module_name)
         for part in path.split("."):
             if not hasattr(found, part):
                 raise InputError(f"{module_name!r} has no {path!r}; name a function, a class or a model in it.")
             found = getattr(found, part)
-        if not _makes_a_model(found):
+        needed = _needed(found)
+        if needed and isinstance(found, type):
+            raise _not_given(name, needed)
+        if needed or not _makes_a_model(found):
             return found
         return found() if weights else _made(found)
     except InputError:
@@ -179,11 +248,28 @@ def made_by(name: str, weights: bool = False) -> object:
         raise InputError(
             f"There is no module {error.name!r} (for {name!r}); run from the folder that holds it, or install it."
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"Making the model {name!r} failed with {type(error).__name__}: {reason}") from error
     finally:
-        sys.path.remove(here)
+        for folder in folders:
+            sys.path.remove(folder)
+
+
+def _imported(path: Path) -> Any:
+    """The module of a file, run anew."""
+    name = f"thalweg_model_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None, "the suffix is .py"
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # where dataclasses look for it
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def _made(make: Any) -> object:
@@ -197,18 +283,37 @@ def _made(make: Any) -> object:
 
 
 def _makes_a_model(found: object) -> bool:
-    """Whether it is a class, or a function that can be called without arguments."""
-    if isinstance(found, type):
-        return True
-    if not isinstance(found, types.FunctionType | types.BuiltinFunctionType | types.MethodType | functools.partial):
-        return False
-    parameters = inspect.signature(found).parameters.values()
-    needed = (each for each in parameters if each.default is each.empty and each.kind not in _ANY_NUMBER)
-    return next(needed, None) is None
+    """Whether it is a class or a function."""
+    kinds = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
+    return isinstance(found, kinds)
+
+
+def _needed(found: object) -> list[str]:
+    """The arguments that a class or a function cannot do without, as far as it says."""
+    if not _makes_a_model(found):
+        return []
+    try:
+        parameters = inspect.signature(found).parameters.values()  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return []
+    return [each.name for each in parameters if each.default is each.empty and each.kind not in _ANY_NUMBER]
+
+
+def _not_given(name: str, needed: list[str]) -> InputError:
+    what = " and ".join(repr(each) for each in needed)
+    return InputError(
+        f"{name!r} needs the argument{'s' * (len(needed) > 1)} {what}; name a function without arguments that makes "
+        "the model, or in JAX a function of the input alone."
+    )
 
 
 def _text_of(path: str | os.PathLike[str]) -> str:
     """What a text file holds."""
+    if Path(path).is_dir():
+        raise InputError(
+            f"{str(path)!r} is a folder without a config.json; name a folder that holds a configuration of Hugging "
+            "Face, or a file."
+        )
     try:
         with Path(path).open(encoding="utf-8") as stream:
             return stream.read(MAX_CHARACTERS + 1)

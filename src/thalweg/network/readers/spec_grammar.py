@@ -205,6 +205,13 @@ def _tokens(text: str) -> list[Token]:
     return tokens
 
 
+def begins_with_a_layer(text: str) -> bool:
+    """Whether the first word of a text is that of a layer, or one of the others that a spec may begin with."""
+    letters = re.match(r"[^\W\d]*", text.strip())
+    word = letters[0].lower() if letters else ""
+    return ALIASES.get(word, word) in {*FORMS, *MERGING, "from", "input"}
+
+
 class _Parser:
     """Recursive descent over the tokens: one method for each rule of the grammar."""
 

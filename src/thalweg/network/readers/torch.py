@@ -113,7 +113,10 @@ def _failed(run: Run, module: torch.nn.Module, tensors: Sequence[torch.Tensor], 
     shapes = " and ".join(written(tuple(each.shape)) for each in tensors)
     if isinstance(error, TypeError) and "forward()" in reason and not run.path:
         wanted = ", ".join(inspect.signature(module.forward).parameters)
-        return InputError(f"The network takes ({wanted}) and got inputs of {shapes}: {reason}; give one for each.")
+        return InputError(
+            f"The network takes ({wanted}) and got inputs of {shapes}: {reason}; give one for each, as in "
+            "--input 1x8x8,10 or input=((1, 8, 8), (10,))."
+        )
     return InputError(
         f"The network does not run on an input of {shapes} (batch included): {reason}{where}; check the input, "
         "or the module."

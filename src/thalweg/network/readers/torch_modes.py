@@ -77,6 +77,10 @@ def _literal_class() -> Any:
         def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             kwargs = kwargs or {}
             if func is indexed:
+                if isinstance(args[1], str):  # PyTorch reads it as a sequence, and warns of that besides
+                    raise TypeError(
+                        f"it asks for {args[1]!r} as of a dictionary and gets a tensor (wrap it in a module of tensors)"
+                    )
                 return func(args[0], self._index(args[1]))
             if func in told and (value := value_of(args[0])) is not None:
                 return func(value, *args[1:], **kwargs)
