@@ -404,6 +404,7 @@ def test_a_layer_that_is_the_network_or_has_the_weights_of_another_is_called_lik
         (lambda m, x: m.fc(torch.einsum("btc,cd->btd", x, m.fc.weight.T @ m.fc.weight)), 1),
         (lambda m, x: m.fc(torch.take_along_dim(m.fc(x), m.fc(x).argsort(-1), -1)), None),
         (lambda m, x: m.fc(x.cpu()) * m.fc(x).to("cpu", torch.float32), 1),
+        (lambda m, x: m.fc(x) * float(torch.arange(4).numpy()[2]) + torch.arange(4).tolist()[1], 1),
     ],
 )
 def test_tokens_that_first_meet_a_product_or_another_device(function, sees):

@@ -160,6 +160,12 @@ def older_channels_turned(y, values):
     return turned.transpose(2, 3)
 
 
+def older_channels_last(y, values):
+    last = y.permute(0, 2, 3, 1)
+    y += values
+    return last.permute(0, 3, 1, 2)
+
+
 def older_in_another_shape(y, values):
     flat = y.flatten(2)
     y.add_(values)
@@ -214,8 +220,9 @@ def multiplied_out_into_a_part(y, values):
     "way",
     [
         copied_to, not_copied_by_reshape, copied_by_reshape, copied_by_contiguous, older_rows, older_row,
-        older_channels_turned, older_in_another_shape, older_part_of_nothing, older_part_of_an_empty_one,
-        older_view_of_a_view, rows_made_zero, written_out, joined_out, multiplied_out_into_a_part,
+        older_channels_last, older_channels_turned, older_in_another_shape, older_part_of_nothing,
+        older_part_of_an_empty_one, older_view_of_a_view, rows_made_zero, written_out, joined_out,
+        multiplied_out_into_a_part,
     ],
 )  # fmt: skip
 def test_copies_older_views_and_results_written_elsewhere(way):
@@ -238,6 +245,35 @@ def test_copies_older_views_and_results_written_elsewhere(way):
         seen = np.array(pixels)[((changed[here] - same[here]).abs() > 1e-9).numpy()]
         wanted = tuple(zip(seen.min(0).tolist(), seen.max(0).tolist(), strict=True)) if len(seen) else None
         assert answer.unit(-1, index).clipped == wanted, index
+
+
+def test_a_number_that_the_network_makes_fills_a_part():
+    def filled(y, values):
+        y[:, :, 6:7].fill_(values[0, 0, 4, 4])
+        return y
+
+    answer = tw.size(Told(filled), (2, SIZE, SIZE))
+    assert answer.unit(-1, (6, 0)).clipped == ((2, 6), (2, 6))
+    assert answer.unit(-1, (5, 1)).clipped == ((5, 5), (1, 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "stride", "behind"),
+    [
+        ((1, CHANNELS, 2, 2, SIZE), (384, 64, SIZE, 2 * SIZE, 1), 0),  # every other row
+        ((1, CHANNELS, 4, SIZE), (384, 64, SIZE, 1), 32),  # the rows below
+        ((1, 3, 2, 4, SIZE), (384, 128, 64, SIZE, 1), 32),
+    ],
+)
+def test_views_of_other_places_are_not_taken_for_these(shape, stride, behind):
+    def elsewhere(y, values):
+        top = y[:, :, :4]
+        other = top.as_strided(shape, stride, behind)
+        y += values
+        return other.reshape(1, CHANNELS, -1, SIZE)
+
+    assert "last" not in [each for each in tw.size(Told(elsewhere), (2, SIZE, SIZE)).layers if each.receptive_field]
+    assert tw.size(Told(elsewhere), (2, SIZE, SIZE)).lost
 
 
 def test_a_view_that_was_written_into_is_not_taken_from_the_whole_again():

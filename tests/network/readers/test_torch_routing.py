@@ -401,6 +401,15 @@ def test_a_mask_is_what_was_written_into_other_numbers(around, written, found):
     assert list(choices("scatter", given, [None, Named(8)], 1)) == [found]
 
 
+def test_what_names_nothing_known_is_no_choice():
+    scores = torch.zeros(4, 8)
+    assert list(choices("argmax", {"self": scores}, [None], 1)) == [None]
+    assert list(choices("max", {"self": scores}, [None], 1)) == [None]
+    assert list(choices("topk", {"self": scores, "k": 2}, [None], 2)) == [None, Named(8)]
+    assert list(choices("cat", {"tensors": [scores, scores]}, [Named(8), Named(4)], 1)) == [None]
+    assert list(choices("cat", {"tensors": [scores, scores]}, [Named(8), Named(8)], 1)) == [Named(8)]
+
+
 def test_counts_of_choices_add_up():
     for tokens in range(1, 40):
         (found,) = counted("bincount", {"self": torch.zeros(tokens)}, Named(7))

@@ -258,8 +258,7 @@ class _Walk:
         """What Keras says that a layer makes."""
         arguments, options = self._symbolic(call)
         try:
-            # A layer that is built says what it takes only where it is called. A model says what it was made for.
-            if isinstance(call.layer, self.keras.Layer) and not isinstance(call.layer, self.keras.Model):
+            if isinstance(call.layer, self.keras.Layer):  # which says what its weights take only where it is called
                 call.layer._assert_input_compatibility([*arguments, *options.values()][0])
             return list(self.keras.tree.flatten(call.layer.compute_output_spec(*arguments, **options)))
         except Exception as error:

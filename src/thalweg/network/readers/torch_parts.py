@@ -96,6 +96,8 @@ def _indices(view: torch.Tensor, base: torch.Tensor) -> tuple[int, range] | None
 
 def _order(view: torch.Tensor, base: torch.Tensor) -> list[int] | None:
     """The axes of a view in the order that the tensor has them; None where it holds other indices."""
+    if view.storage_offset() != base.storage_offset():
+        return None
     left = dict(enumerate(_layout(view)))
     order = []
     for pair in _layout(base):
@@ -109,13 +111,11 @@ def _order(view: torch.Tensor, base: torch.Tensor) -> list[int] | None:
 
 def _is_in_another_shape(view: torch.Tensor, base: torch.Tensor) -> bool:
     """Whether a view holds all of a tensor, row by row."""
-    if view.numel() != base.numel() or view.storage_offset() != base.storage_offset():
-        return False
     try:
         alike = base.view(view.shape)
     except RuntimeError:
         return False
-    return _layout(alike) == _layout(view)
+    return _layout(alike) == _layout(view) and view.storage_offset() == base.storage_offset()
 
 
 def _layout(x: torch.Tensor, but: int | None = None) -> list[tuple[int, int]]:

@@ -85,6 +85,7 @@ def test_tokens_and_features(measure):
         ([7, 1, 5], (0, 1, 2), None),
         ([7, 1, 5], (1, 0, 2), None),
         (["a", "b", 5], (1, 0, 2), (7, 5)),
+        ([7, "batch", 5], (0, 1, 2), None),
     ],
 )
 def test_which_axis_holds_the_examples_where_an_operation_treats_both_alike(measure, extents, order, said):
@@ -104,6 +105,22 @@ def test_time_comes_first_in_recurrent_layers(measure):
     weights = [net.weight((1, 20, 3)), net.weight((1, 20, 5))]
     answer = measure(net, net.node("LSTM", [net.input("x", [9, "n", 3]), *weights], hidden_size=5))
     assert answer.layers[0].output[0] == 9
+    assert answer.totals.macs == 9 * 20 * (3 + 5)
+    assert answer.layers[0].receptive_field == (9,)
+
+
+def test_one_step_and_many_examples(measure):
+    net = Writer()
+    answer = measure(net, net.node("MatMul", [net.input("x", [1, "batch", 5]), net.weight((5, 3))]))
+    assert answer.input == (1, 5)
+
+
+def test_examples_first_in_front_of_a_recurrent_layer(measure):
+    net = Writer()
+    weights = [net.weight((1, 20, 3)), net.weight((1, 20, 5))]
+    x = net.node("Transpose", [net.input("x", ["n", 9, 3])], perm=(1, 0, 2))
+    answer = measure(net, net.node("LSTM", [x, *weights], hidden_size=5))
+    assert answer.input == (9, 3)
     assert answer.totals.macs == 9 * 20 * (3 + 5)
     assert answer.layers[0].receptive_field == (9,)
 
