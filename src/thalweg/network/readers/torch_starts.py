@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from thalweg.errors import InputError
 from thalweg.network.graph import Graph
@@ -24,7 +24,7 @@ Shape = tuple[int, ...]
 
 _MOST_STARTS = 8
 
-Network = Callable[[Run, torch.nn.Module, Sequence[Any]], None]
+Network: TypeAlias = "Callable[[Run, torch.nn.Module, Sequence[Any]], None]"
 """Runs a copy on these inputs; what runs is told to the `Run`."""
 
 
