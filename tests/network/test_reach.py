@@ -103,6 +103,19 @@ def test_what_sees_enough_already_needs_nothing():
     assert "sees 30 positions already" in found.table().to_text()
 
 
+@pytest.mark.parametrize(("text", "size"), [("100x3", "3"), ("20x20x3", "3x3"), ("9x9x9x3", "3x3x3")])
+def test_layers_are_added_in_as_many_axes_as_the_input_has(text, size):
+    words = by_words(changes(read_spec(f"input {text}; conv3-8; conv3-8")))
+    assert f"one more {size} convolution behind conv3-8#2" in words
+    assert f"one more {size.replace('3', '2')} pool before conv3-8#2" in words
+
+
+def test_more_than_the_input_has_is_said():
+    graph = read_spec("input 20x30x3; conv3-8; conv3-8")
+    assert "The input has 20x30 positions" in reach(graph, 31).table().to_text()
+    assert "The input has" not in reach(graph, 30).table().to_text()
+
+
 def test_an_earlier_layer_can_be_asked_about():
     found = changes(read_spec(PLAIN), 1)
     assert (found.layer, found.receptive_field) == ("maxpool#1", (4, 4))

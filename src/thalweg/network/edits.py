@@ -238,7 +238,7 @@ def replace_window(operation: Operation, window: Window, weights: tuple[Weight, 
 
 
 def convolution(source: Tensor) -> Operation:
-    """A 3x3 convolution with as many channels as go in, and a bias, that keeps the size."""
+    """A convolution of 3 taps along every axis, with as many channels as go in, and a bias, that keeps the size."""
     axes = len(source.extents)
     ones, threes = (1,) * axes, (3,) * axes
     channels = source.channels
@@ -250,7 +250,7 @@ def convolution(source: Tensor) -> Operation:
 
 
 def max_pool(source: Tensor) -> Operation:
-    """A 2x2 pool with stride 2."""
+    """A pool over 2 positions along every axis, with stride 2."""
     axes = len(source.extents)
     window = Window((2,) * axes, (2,) * axes, (1,) * axes, (0,) * axes, (0,) * axes)
     output = source.with_extents(source.id, window.output_extents(source.extents), source.channels)

@@ -105,6 +105,7 @@ class Reach(Result):
         wanted: how many positions it should see along every axis; None where every change is shown.
         changes: the changes; where something is wanted those that are enough, the cheapest first.
         refused: how many changes were tried that do not fit the network.
+        extents: of the input.
     """
 
     layer: str
@@ -113,6 +114,7 @@ class Reach(Result):
     wanted: int | None
     changes: tuple[Change, ...]
     refused: int
+    extents: tuple[int, ...]
 
     @property
     def cheapest(self) -> Change | None:
@@ -153,6 +155,9 @@ class Reach(Result):
         if not self.changes:
             return ["No change of one kind in one place does that."]
         notes.append("parameters, connections, MACs: how many more than now, at the same input.")
+        if self.wanted is not None and self.wanted > max(self.extents):
+            positions = "x".join(str(extent) for extent in self.extents)
+            notes.append(f"The input has {positions} positions; a unit that sees more sees its borders.")
         if self.wanted is not None:
             best, same = self.cheapest, self.cheapest_of_same_size
             if best is not None:
@@ -334,9 +339,10 @@ class _Trial:
                 continue
             if not any(weight.identity in shared for weight in step.weights):
                 yield from _of_layer(place, step, name)
+        three, two = ("x".join(extent * max(1, len(self.seen))) for extent in ("3", "2"))
         for tensor, name in self._gaps(below, counted):
-            yield "convolution", _more(tensor, name, "convolution", "3x3 convolution", convolution)
-            yield "pool", _more(tensor, name, "pool", "2x2 pool", max_pool)
+            yield "convolution", _more(tensor, name, "convolution", f"{three} convolution", convolution)
+            yield "pool", _more(tensor, name, "pool", f"{two} pool", max_pool)
 
     def _below(self) -> list[int]:
         """The places of the operations that the layer depends on, in order, with its own."""
@@ -415,7 +421,7 @@ class _Trial:
     def answer(self, wanted: int | None, found: Iterable[Change]) -> Reach:
         """The result, with what was found."""
         name = numbered(self.graph.operations)[self._place]
-        return Reach(name, self.seen, self._now, wanted, tuple(found), self._refused)
+        return Reach(name, self.seen, self._now, wanted, tuple(found), self._refused, self.graph.inputs[0].extents)
 
 
 def _of_layer(place: int, step: Operation, name: str) -> Iterator[tuple[str, Steps]]:
