@@ -69,6 +69,7 @@ def test_several_inputs(capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     code, out, _ = call(capsys, "two_inputs.py:Two", "--input", "1x8x8,10")
     assert (code, out.partition("\n")[0]) == (0, "Network with inputs 1x8x8 and 10")
+    assert "what depends on the others alone sees none of them" in out
     code, _, err = call(capsys, "two_inputs.py:Two", "--input", "1x8x8")
     assert code == 2
     assert "missing 1 required positional argument: 'meta'; give one for each, as in --input 1x8x8,10 or input=" in err

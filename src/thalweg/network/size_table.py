@@ -130,6 +130,8 @@ def _notes(size: Size) -> Iterable[str]:
         yield f"What a unit sees depends on its position in {listed_names(turning)}."
     if size.lost:
         yield f"What units see cannot be followed behind {listed_names(size.lost)}."
+    if len(size.inputs) > 1 and any(layer.receptive_field and not any(layer.receptive_field) for layer in size.layers):
+        yield "sees: positions of the first input; what depends on the others alone sees none of them."
     crooked = [_misalignment_note(each, size.axis_name(each.axis)) for each in size.misaligned]
     yield from list(dict.fromkeys(crooked))[:_MOST_NOTES]
     if size.gated is not None:
