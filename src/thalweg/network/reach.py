@@ -13,7 +13,7 @@ the same ones, which is said.
     >>> from thalweg.network.readers.spec import read_spec
     >>> found = changes(read_spec("input 16x16x3; conv3-8; maxpool; conv3-8; FC-10"))
     >>> found.layer, found.receptive_field
-    ('conv3-8', (8, 8))
+    ('conv3-8#2', (8, 8))
     >>> for change in found.changes[:2]:
     ...     print(change.what, change.receptive_field, change.macs)
     conv3-8#1 with kernel 5 instead of 3 (10, 10) 98304
