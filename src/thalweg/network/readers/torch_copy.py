@@ -37,9 +37,14 @@ class Kept:
     """
 
     def __init__(self, module: torch.nn.Module) -> None:
+        aside = set(torch.nn.Module().__dict__) - {"_buffers", "_parameters", "_modules"}  # hooks
         self._names = [(each.__dict__, dict(each.__dict__)) for each in module.modules()]
-        inside = [each for _, names in self._names for each in names.values() if type(each) in (list, dict)]
-        self._lists = [(each, list(_items(each))) for each in inside]
+        self._lists = [
+            (held, list(_items(held)))
+            for _, names in self._names
+            for name, held in names.items()
+            if type(held) in (list, dict) and name not in aside
+        ]
 
     @property
     def is_changed(self) -> bool:
