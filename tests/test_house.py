@@ -17,7 +17,7 @@ SOURCE = Path(tw.__file__).parent
 WINGS = ("implicit_bias", "learning_rate", "network")
 GROUND = (
     *("errors", "report", "memory_maps", "arrays", "operators", "data", "least_squares", "quadrature"),
-    *("training", "adapters", "tasks"),
+    *("training", "adapters", "tasks", "python_files"),
 )
 TEXTBOOK_MATHEMATICS = ("implicit_bias", "learning_rate", "unrolled", "convolution")
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
-import sys
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from thalweg.errors import InputError, ThalwegError, unknown_name
+from thalweg.python_files import defined, importable, imported
 from thalweg.tasks.built_in import built_in
 from thalweg.tasks.task import Task
 
@@ -40,10 +38,10 @@ def is_file_task(source: str) -> bool:
 
 def _from_file(source: str) -> Task:
     path, function = _place(source.strip())
-    with _neighbours_importable(path):
-        module = _imported(path)
+    with importable([path.parent]):
+        module = imported(path, f"thalweg_task_{path.stem}", lambda call: _run(path, call, "the file"))
         if not hasattr(module, function):
-            raise unknown_name(f"function in {path}", function, _functions(path))
+            raise unknown_name(f"function in {path}", function, defined(path))
         make = getattr(module, function)
         if not callable(make):
             raise InputError(f"{function} in {path} must be a function, but it is a {type(make).__name__}.")
@@ -65,45 +63,10 @@ def _place(source: str) -> tuple[Path, str]:
         raise InputError(f"Cannot read the task {source!r}: {reason}.")
     function = function.removeprefix(":").strip()
     if not function:
-        known = _functions(path)
+        known = defined(path)
         which = f"; it defines {', '.join(known)}" if known else ""
         raise InputError(f"{str(path)!r} does not say which function makes the task; write {path}:FUNCTION{which}.")
     return path, function
-
-
-def _functions(path: Path) -> list[str]:
-    """The names of the functions that a file defines at its top; none where it is no Python."""
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, OSError):
-        return []
-    return [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
-
-
-@contextmanager
-def _neighbours_importable(path: Path) -> Iterator[None]:
-    folder = str(path.resolve().parent)
-    sys.path.insert(0, folder)
-    try:
-        yield
-    finally:
-        sys.path.remove(folder)
-
-
-def _imported(path: Path) -> Any:
-    """The module of a file, run anew."""
-    name = f"thalweg_task_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None, "the suffix is .py"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses and pickles look for it
-    try:
-        _run(path, lambda: spec.loader.exec_module(module), "the file")  # type: ignore[union-attr]
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
 
 
 def _run(path: Path, call: Callable[[], Any], what: str) -> Any:

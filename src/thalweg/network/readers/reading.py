@@ -11,7 +11,6 @@ import ast
 import contextlib
 import functools
 import importlib
-import importlib.util
 import inspect
 import os
 import re
@@ -25,6 +24,7 @@ from thalweg.errors import InputError
 from thalweg.network.graph import Graph
 from thalweg.network.readers.spec import read_spec
 from thalweg.network.readers.spec_grammar import MAX_CHARACTERS, begins_with_a_layer
+from thalweg.python_files import defined, importable, imported
 
 Shape = tuple[int, ...]
 
@@ -182,7 +182,7 @@ def _refuse_other_files(path: Path) -> None:
     """
     suffix = path.suffix.lower()
     if suffix == ".py":
-        known = _defined(path)
+        known = defined(path, (ast.ClassDef, ast.FunctionDef))
         which = f"; it defines {', '.join(known[:10])}" if known else ""
         raise InputError(f"{str(path)!r} does not say which model in it is meant; write {path}:NAME{which}.")
     if suffix in (".h5", ".hdf5"):
@@ -195,15 +195,6 @@ def _refuse_other_files(path: Path) -> None:
             f"{str(path)!r} holds weights, which do not say how the layers are joined (a pickled model is never "
             f"loaded); give module:callable, or a .pt2, .onnx or .keras file{more}."
         )
-
-
-def _defined(path: Path) -> list[str]:
-    """The names of the classes and functions that a file defines at its top; none where it is no Python."""
-    try:
-        tree = ast.parse(path.read_bytes())
-    except (SyntaxError, ValueError, OSError):
-        return []
-    return [node.name for node in tree.body if isinstance(node, ast.ClassDef | ast.FunctionDef)]
 
 
 def _reader(name: str) -> Any:
@@ -228,20 +219,10 @@ def made_by(name: str, weights: bool = False) -> object:
     is_file = module_name.endswith(".py")
     if is_file and not _exists(module_name):
         raise InputError(f"There is no file {module_name!r} (for {name!r}); check the path.")
-    folders = [str(Path(module_name).resolve().parent), os.getcwd()] if is_file else [os.getcwd()]
-    sys.path[:0] = folders
+    folders = [Path(module_name).parent, Path.cwd()] if is_file else [Path.cwd()]
     try:
-        found: Any = _imported(Path(module_name)) if is_file else importlib.import_module(module_name)
-        for part in path.split("."):
-            if not hasattr(found, part):
-                raise InputError(f"{module_name!r} has no {path!r}; name a function, a class or a model in it.")
-            found = getattr(found, part)
-        needed = _needed(found)
-        if needed and isinstance(found, type):
-            raise _not_given(name, needed)
-        if needed or not _makes_a_model(found):
-            return found
-        return found() if weights else _made(found)
+        with importable(folders):
+            return _made_in(module_name, path, weights)
     except InputError:
         raise
     except ModuleNotFoundError as error:
@@ -251,25 +232,23 @@ def made_by(name: str, weights: bool = False) -> object:
     except (Exception, SystemExit) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(f"Making the model {name!r} failed with {type(error).__name__}: {reason}") from error
-    finally:
-        for folder in folders:
-            sys.path.remove(folder)
 
 
-def _imported(path: Path) -> Any:
-    """The module of a file, run anew."""
-    name = f"thalweg_model_{path.stem}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None, "the suffix is .py"
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # where dataclasses look for it
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+def _made_in(module_name: str, path: str, weights: bool) -> object:
+    """What a name in a module, or in a file, stands for, made where it is made by a call."""
+    file = Path(module_name)
+    is_file = file.suffix == ".py"
+    found: Any = imported(file, f"thalweg_model_{file.stem}") if is_file else importlib.import_module(module_name)
+    for part in path.split("."):
+        if not hasattr(found, part):
+            raise InputError(f"{module_name!r} has no {path!r}; name a function, a class or a model in it.")
+        found = getattr(found, part)
+    needed = _needed(found)
+    if needed and isinstance(found, type):
+        raise _not_given(f"{module_name}:{path}", needed)
+    if needed or not _makes_a_model(found):
+        return found
+    return found() if weights else _made(found)
 
 
 def _made(make: Any) -> object:
