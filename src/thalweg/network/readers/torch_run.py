@@ -266,7 +266,6 @@ class Run:
         if of is None:
             of = Traced(self.recorder.constant(tuple(base.shape)))
             setattr(base, MARK, of)
-        self.has_overwritten |= of.array.is_constant
         place = self._place
         name, module = self._row(place, "copy")
         of.array = written_into(self.recorder, (base, of.array), (tensor, mark.array), name, module)
