@@ -1,4 +1,4 @@
-"""Which input positions a unit sees, exactly, on any graph.
+"""Which input positions a unit sees, exactly, on any graph, as if no masks hid anything.
 
 For each tensor and spatial axis we keep lo[i] and hi[i], the first and the last input position that unit i depends on.
 A window takes the minimum and the maximum over its taps, branches that meet take those of their members, a transposed

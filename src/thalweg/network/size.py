@@ -345,7 +345,7 @@ class Size(Result):
 def size(model: Any, input: str | Sequence[Any] | None = None) -> Size:  # noqa: A002
     """What a network costs and what its units see: neurons, parameters, connections, receptive fields.
 
-    All counts are exact integers for one example; receptive fields are exact on any graph (see
+    All counts are exact integers for one example; receptive fields are exact but for masks (see
     `thalweg.network.receptive_field`).
 
     Args:
