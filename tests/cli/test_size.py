@@ -45,6 +45,7 @@ def test_one_unit(capsys):
         "index": [0, 27],
         "clipped": [[0, 14], [97, 111]],
         "unclipped": [[-11, 14], [97, 122]],
+        "masked": False,
     }
     code, out, _ = call(capsys, SPEC, "--unit", "FC-100")
     assert code == 0

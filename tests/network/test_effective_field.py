@@ -217,6 +217,27 @@ def test_paths_are_the_gradient_of_the_network_of_ones():
             np.testing.assert_allclose(field.shares, expected / expected.sum(), rtol=1e-14)
 
 
+def test_paths_through_running_sums_and_masks_are_the_gradient_of_the_network_of_ones():
+    import jax
+    import jax.numpy as jnp
+
+    kept = np.random.default_rng(0).random((6, 7)) < 0.6
+
+    def network(x):
+        x = jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 3, 3, 1), (1, 1, 1, 1), "SAME")
+        x = jax.lax.cumsum(jnp.cumsum(x, 1) * kept[:, :, None], 2, reverse=True)
+        return jax.lax.reduce_window(x, 0.0, jax.lax.add, (1, 2, 3, 1), (1, 1, 1, 1), "SAME")
+
+    with jax.enable_x64(True):
+        answer = tw.size(network, (6, 7, 1))
+        for index in ((0, 0), (2, 3), (5, 6)):
+            gradient = jax.grad(lambda x, at=index: network(x)[0, at[0], at[1], 0])(jnp.ones((1, 6, 7, 1)))
+            expected = np.asarray(gradient)[0, :, :, 0]
+            field = answer.effective(-1, index)
+            assert field.paths == expected.sum()
+            np.testing.assert_allclose(field.shares, expected / expected.sum(), rtol=1e-14)
+
+
 @given(st.integers(1, 30), st.integers(1, 5), st.integers(1, 3))
 @settings(max_examples=40)
 def test_stacked_convolutions_spread_with_the_variance_of_their_taps(layers, taps, dilation):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import functools
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import thalweg as tw
 from thalweg.network.estimate import _Walk, estimated_inference, estimated_step
 from thalweg.network.graph import Kind
 from thalweg.network.optimizers import OPTIMIZERS, state_size
@@ -184,3 +186,21 @@ def test_the_gradient_of_shared_weights_is_one_array():
 def test_copies_of_weights_that_no_gradient_passes_are_not_kept():
     found = step("input 8x8x4; conv3-4 frozen; relu; FC-2", dtype="mixed")
     assert found.saved == 2 * 256 + 2 * (2 * 256 + 2)
+
+
+def test_what_scores_are_made_of_is_not_held_for_them():
+    """The operations of masked scores name queries and keys, but compute with the scores alone."""
+    import jax
+    import jax.numpy as jnp
+
+    def attention(mask):
+        def function(matrix, x):
+            q, k, v = jnp.split(x @ matrix, 3, -1)
+            scores = jnp.einsum("bqd,bkd->bqk", q, k) + mask
+            return jnp.einsum("bqk,bkd->bqd", jax.nn.softmax(scores), v)
+
+        return function, jnp.ones((8, 24))
+
+    plain, masked = (tw.size(attention(mask), (9, 8)) for mask in (0.0, np.triu(np.full((9, 9), -np.inf), 1)))
+    assert masked.unit(-1, (2,)).clipped == ((0, 2),)
+    assert masked.memory(4) == plain.memory(4)

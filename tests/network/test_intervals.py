@@ -20,9 +20,10 @@ ENDS = st.one_of(st.none(), st.tuples(st.integers(-9, 9), st.integers(0, 6)))
 
 @st.composite
 def patterns(draw):
-    """Patterns of any pace, some of whose units see nothing."""
+    """Patterns of any pace, which may also become wider, some of whose units see nothing."""
     ends = [each and (each[0], each[0] + each[1]) for each in draw(st.lists(ENDS, min_size=1, max_size=4))]
-    return Periodic(tuple(e and e[0] for e in ends), tuple(e and e[1] for e in ends), draw(st.integers(-4, 4)))
+    pace, widening = draw(st.integers(-4, 4)), draw(st.sampled_from([0, 0, 1, 3, -2]))
+    return Periodic(tuple(e and e[0] for e in ends), tuple(e and e[1] for e in ends), pace, widening)
 
 
 @st.composite
@@ -69,6 +70,61 @@ def test_a_row_of_patterns_is_resampled_piece_by_piece(several, seams, how):
     for unit in range(-25, 25):
         first, last = how.at(unit)
         assert made.at(unit) == hull(whole.at(place) for place in range(first, last + 1))
+
+
+@given(patterns(), st.integers(1, 5), st.integers(1, 4), st.integers(1, 3), st.integers(-3, 3))
+def test_a_window_over_a_pattern_sees_the_hull_of_its_taps(pattern, kernel, stride, dilation, low):
+    made = pattern.windowed(kernel, stride, dilation, low, 0)
+    spread = pattern.transposed(kernel, stride, dilation, low, 0)
+    for unit in range(-15, 15):
+        assert made.at(unit) == hull(pattern.at(unit * stride - low + dilation * tap) for tap in range(kernel))
+        # Unit j of the pattern reaches unit j * stride - low + dilation * tap.
+        reached = [divmod(unit + low - dilation * tap, stride) for tap in range(kernel)]
+        assert spread.at(unit) == hull(pattern.at(place) for place, rest in reached if rest == 0)
+
+
+@given(patterns(), patterns())
+def test_patterns_are_turned_and_joined_unit_by_unit(one, other):
+    turned = one.reversed()
+    assert [turned.at(unit) for unit in range(-9, 9)] == [one.at(-unit) for unit in range(-9, 9)]
+    assert {one.spread(3).at(unit) for unit in range(-9, 9)} == {one.at(0)}
+    if one.parallel(other):
+        joined = one.joined(other)
+        assert [joined.at(unit) for unit in range(-9, 9)] == [
+            hull([one.at(unit), other.at(unit)]) for unit in range(-9, 9)
+        ]
+
+
+@given(patterns(), st.integers(1, 30))
+def test_units_that_see_what_those_before_them_see(pattern, extent):
+    """Without borders they see back to where the image begins, which lies at its end where it is read backwards."""
+    made, seeing = pattern.heaped(extent), [unit for unit in range(12) if pattern.at(unit)]
+    if not seeing or pattern.constant:
+        assert made == pattern
+        return
+    pace = pattern.step + pattern.widening
+    first = min(pattern.at(unit)[0] for unit in seeing)
+    last = max(pattern.at(unit)[1] for unit in seeing)
+    for unit in range(15):
+        before = [ends for place in range(unit - 40, unit + 1) if (ends := pattern.at(place))]
+        lows, highs = [lo for lo, _ in before], [hi for _, hi in before]
+        assert made.at(unit) == (
+            min(0, first) if pattern.step > 0 else min(lows),
+            max(extent - 1, last) if pace < 0 else max(highs),
+        )
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(-1, 5)), min_size=1, max_size=9), st.integers(0, 2**32 - 1))
+def test_lists_of_units_that_see_some_of_the_others(ends, seed):
+    nothing, units = 1 << 62, len(ends)
+    lows = [lo if more >= 0 else nothing for lo, more in ends]
+    listed = Listed(np.array(lows), np.array([lo + more if more >= 0 else -nothing for lo, more in ends]))
+    kept = np.random.default_rng(seed).random((units, units)) < 0.4
+    chosen, heaped, turned = listed.chosen(kept, 10), listed.heaped(10), listed.reversed()
+    for unit in range(units):
+        assert chosen.at(unit) == hull(listed.at(place) for place in np.flatnonzero(kept[unit]))
+        assert heaped.at(unit) == hull(listed.at(place) for place in range(unit + 1))
+        assert turned.at(unit) == listed.at(units - 1 - unit)
 
 
 def test_patterns_and_seams_that_are_too_long_are_not_followed():

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import thalweg as tw
 from thalweg.errors import InputError
+from thalweg.network.graph import Kind
 from thalweg.network.reach import changes, reach
+from thalweg.network.readers.arrays import Slide
+from thalweg.network.readers.masks import of_product
+from thalweg.network.readers.recorder import Recorder
 from thalweg.network.readers.spec import read_spec
 
 TEXTBOOK = "input 112x112x3; {}conv3-64; maxpool; conv3-128; maxpool; conv3-256 x2; maxpool; {}FC-1024; FC-100"
@@ -125,6 +130,21 @@ def test_an_earlier_layer_can_be_asked_about():
 def test_shared_weights_are_left_alone():
     found = changes(read_spec("input 9x9x4; a: conv3-4; conv3-4 share a; conv3-4"))
     assert not any(change.kind == "kernel" and not change.what.startswith("conv3-4#2") for change in found.changes)
+
+
+def test_what_is_hidden_by_place_allows_no_map_of_another_size():
+    def network(kept):
+        recorder = Recorder()
+        x = recorder.input((1, 9, 2), (1,), 2)
+        weight, slide = recorder.weight("weight", (3, 2, 2)), Slide((3,), low=(1,), high=(1,))
+        x = recorder.slide(Kind.CONVOLUTION, x, (1,), slide, channel=2, weights=[weight], name="conv")
+        recorder.elementwise([x], Kind.MULTIPLY, "mask", mask=of_product(kept[:, None]))
+        return recorder.graph()
+
+    whole, masked = (by_words(changes(network(kept), 0)) for kept in (np.ones(9), np.arange(9) % 4))
+    kinds = [{change.kind for change in found.values()} for found in (whole, masked)]
+    assert kinds == [{"kernel", "dilation", "convolution", "stride", "pool"}, {"kernel", "dilation", "convolution"}]
+    assert all(as_tuple(change) == as_tuple(whole[what]) for what, change in masked.items())
 
 
 def test_networks_and_layers_that_cannot_be_asked():

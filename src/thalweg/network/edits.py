@@ -133,6 +133,8 @@ def _view_of(new: Tensor, old: Tensor) -> Tensor:
 def _resized(operation: Operation, before: tuple[Tensor, ...], inputs: tuple[Tensor, ...]) -> Operation:
     """An operation on maps of other extents."""
     kind, source, output = operation.kind, inputs[0], operation.output
+    if operation.kept or (operation.span is not None and operation.span.chosen is not None):  # told by place
+        raise DoesNotFitError
     if kind is Kind.FLATTEN:
         made = replace(output, shape=(source.size,), flat=source.as_flat)
         pieces = (Piece(source.size, 0),) if made.flat else ()

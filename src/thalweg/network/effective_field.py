@@ -24,7 +24,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Piece, Pieces, Resampling, Tensor, Window
+from thalweg.network.graph import (
+    MERGES,
+    WINDOWED,
+    Graph,
+    Kept,
+    Kind,
+    Operation,
+    Piece,
+    Pieces,
+    Resampling,
+    Span,
+    Tensor,
+    Window,
+)
 from thalweg.network.intervals import Ends
 from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.network.units import axis_names, place_in, plain, seat_of
@@ -340,8 +353,12 @@ class _Paths:
         elif operation.kind not in MERGES:
             sources = sources[:1]
         across = self._fields.across(operation)
+        numbers = _where_kept(numbers, operation.kept)
         for source in sources:
-            if source.flat and source.flat == output.flat and not across:
+            span = operation.span
+            if span is not None and span.along == (0,) and not span.sees_all and not source.flat:
+                yield source, _heaped(numbers, across, span)
+            elif source.flat and source.flat == output.flat and not across:
                 yield source, numbers
             elif source.flat or output.flat:  # what is put together there, or the same everywhere
                 yield source, _spread(numbers.sum(), across, _counted(source))
@@ -387,6 +404,33 @@ def _spread(numbers: Array, across: tuple[int, ...], extents: tuple[int, ...]) -
         return np.broadcast_to(numbers.sum(), extents)
     alone = tuple(axis for axis, extent in enumerate(extents) if axis in across or extent < numbers.shape[axis])
     return np.broadcast_to(numbers.sum(axis=alone, keepdims=True) if alone else numbers, extents)
+
+
+def _where_kept(numbers: Array, kept: Sequence[Kept]) -> Array:
+    """The numbers of the positions that a mask leaves; 0 elsewhere."""
+    import numpy as np
+
+    if not kept:
+        return numbers
+    left = np.zeros(numbers.shape, bool)
+    for each in kept:
+        along = [
+            np.arange(extent) if runs is None else np.concatenate([np.arange(*ends) for ends in runs])
+            for runs, extent in zip(each.along, numbers.shape, strict=True)
+        ]
+        left[np.ix_(*along)] = True
+    return numbers * left
+
+
+def _heaped(numbers: Array, across: tuple[int, ...], span: Span) -> Array:
+    """The numbers for an input of which each unit takes all up to its own position, or all from it on."""
+    import numpy as np
+
+    for axis in across:
+        turned = np.flip(numbers, axis) if span.before is None else numbers
+        heaped = np.cumsum(turned, axis)
+        numbers = np.flip(heaped, axis) if span.before is None else heaped
+    return numbers
 
 
 def _from_pieces(numbers: Array, operation: Operation, pieces: Pieces) -> Iterator[tuple[Tensor, Array]]:

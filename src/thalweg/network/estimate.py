@@ -156,7 +156,7 @@ class _Walk:
     def _entering(self, segment: range) -> Iterator[tuple[Hashable, int]]:
         """The tensors that a segment reads and does not make."""
         made = {tensor.id for place in segment for tensor in self._operations[place].outputs}
-        sources = (tensor for place in segment for tensor in self._operations[place].inputs)
+        sources = (tensor for place in segment for tensor in self._operations[place].operands)
         outside = {self._roots[each.id]: each for each in sources if self._roots[each.id] not in made}
         for root, tensor in outside.items():
             yield root, self._bytes(tensor)
@@ -168,7 +168,7 @@ class _Walk:
         keeps: Callable[[int], Iterator[tuple[Hashable, int]]],
         again: bool = False,
     ) -> None:
-        uses = Counter(self._roots[each.id] for place in places for each in self._operations[place].inputs)
+        uses = Counter(self._roots[each.id] for place in places for each in self._operations[place].operands)
         left: list[Hashable] = []
         for place in places:
             operation = self._operations[place]
@@ -183,7 +183,7 @@ class _Walk:
             for tensor in made:
                 if not uses[tensor.id]:  # an answer of the network, or of the part that is computed again
                     left.append(self._key(tensor))
-            for tensor in operation.inputs:
+            for tensor in operation.operands:
                 root = self._roots[tensor.id]
                 uses[root] -= 1
                 if not uses[root] and root not in self._inputs and (not again or root in self._again):
@@ -221,7 +221,7 @@ class _Walk:
     def _send(self, operation: Operation, arrived: Hashable) -> list[Hashable]:
         """Hand gradients to the inputs of an operation; returns those that a sum has taken the place of."""
         outdated = []
-        for tensor in {self._roots[each.id]: each for each in operation.inputs if each.id in self._needing}.values():
+        for tensor in {self._roots[each.id]: each for each in operation.operands if each.id in self._needing}.values():
             root = self._roots[tensor.id]
             earlier = self._pending.get(root)
             same = operation.kind is Kind.ADD and tensor.size == operation.output.size

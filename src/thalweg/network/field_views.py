@@ -89,6 +89,9 @@ def _view(interval: Unclipped, extent: int) -> AxisView:
     sizes = tuple(_length(interval.at(unit)) for unit in range(min(len(interval.lo), extent)))
     ends = interval.at(0)
     stride = _pace(interval, itertools.pairwise(range(len(interval.lo) + 1)))
+    if interval.widening:  # one end of the axis sees the most
+        largest = max(*sizes, *(_length(interval.at(extent - 1 - unit)) for unit in range(len(sizes))))
+        return AxisView(largest, stride, ends and ends[0], None)
     return AxisView(max(sizes), stride, ends and ends[0], sizes if len(set(sizes)) > 1 else None)
 
 
@@ -178,7 +181,8 @@ def _misaligned(name: str, branches: Sequence[AnyField[Unclipped]], axes: int) -
     found = []
     for axis in range(axes):
         intervals = [term[axis] for field in branches for term in field.parts[0].terms if axis < len(term)]
-        courses = {_course(each) for each in intervals if isinstance(each, Periodic) and each.step}
+        moving = [each for each in intervals if isinstance(each, Periodic) and each.step and not each.widening]
+        courses = {_course(each) for each in moving}
         if len({pace for pace, _ in courses}) > 1:
             found.append(Misalignment(name, axis, None))
         elif courses:

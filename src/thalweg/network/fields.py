@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeAlias
 
-from thalweg.network.graph import Border, Piece, Pieces, Resampling, Tensor, Window
+from thalweg.network.graph import Border, Kept, Piece, Pieces, Resampling, Span, Tensor, Window
 from thalweg.network.intervals import Ends, Intervals, Listed, TooIrregularError
 from thalweg.network.piecewise import placed
 
@@ -111,6 +111,65 @@ def spread_out(
         for whole in everything(Field((term,))):
             answer.append(tuple(whole[axis] if axis in across else own for axis, own in enumerate(term)))
     return tuple(answer)
+
+
+def spanned(
+    term: tuple[Intervals, ...], across: tuple[int, ...], span: Span, extents: tuple[int, ...], image: tuple[int, ...]
+) -> tuple[Intervals, ...]:
+    """A term of units that see so far along some axes.
+
+    Args:
+        term: the intervals.
+        across: the axes.
+        span: how far.
+        extents: of the map.
+        image: the extents of the image.
+    """
+    return tuple(
+        _spanned(interval, span, extents[axis], image[axis]) if axis in across else interval
+        for axis, interval in enumerate(term)
+    )
+
+
+def _spanned(interval: Intervals, span: Span, units: int, extent: int) -> Intervals:
+    if isinstance(span.chosen, Resampling):
+        return interval.resampled(span.chosen, units)
+    if span.chosen is not None:
+        return interval.chosen(span.chosen.kept, extent)
+    if span.before is None:
+        return interval.heaped(extent)
+    if span.after is None:
+        return interval.reversed().heaped(extent).reversed()
+    return interval.windowed(span.before + 1 + span.after, 1, 1, span.before, units)
+
+
+def left_of(
+    terms: Sequence[tuple[Intervals, ...]], kept: Sequence[Kept], extents: tuple[int, ...]
+) -> tuple[tuple[Intervals, ...], ...]:
+    """The terms of a map of which a mask leaves some positions, and the others see nothing."""
+    return simplified(
+        tuple(
+            interval if runs is None else _only(interval, runs, units)
+            for interval, runs, units in zip(term, each.along, extents, strict=True)
+        )
+        for term in terms
+        for each in kept
+    )
+
+
+def _only(interval: Intervals, runs: Sequence[tuple[int, int]], units: int) -> Intervals:
+    """The intervals of the units in some stretches; the others see nothing."""
+    if len(runs) > MAX_PIECES:
+        raise TooIrregularError
+    left: list[Intervals] = []
+    for begin, behind in runs:
+        ends = (begin == 0, behind == units)  # without borders the outermost go on for ever
+        left.append(_moved(interval, Piece(behind - begin, 0, begin), begin, units, ends))
+    while len(left) > 1:
+        left = [
+            one if other is None else one.joined(other) for one, other in itertools.zip_longest(left[::2], left[1::2])
+        ]
+    return left[0]
 
 
 def fitted(term: tuple[Intervals, ...], own: tuple[int, ...], wanted: tuple[int, ...]) -> tuple[Intervals, ...]:

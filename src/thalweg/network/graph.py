@@ -17,8 +17,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from thalweg.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 class Kind(StrEnum):
@@ -311,6 +316,43 @@ class Work:
     macs: int
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Chosen:
+    """Which positions of an axis each unit sees, where that follows no rule.
+
+    Args:
+        kept: truth values, `(units, positions)`.
+        seeing: where units that see any begin and end, the first behind each stretch; None where all do.
+    """
+
+    kept: NDArray[np.bool_]
+    seeing: tuple[tuple[int, int], ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """How far units see along the axes of `Operation.across`, where that is not all along, as behind a causal mask.
+
+    Args:
+        before: how many positions before its own a unit sees; None for all.
+        after: how many behind it; None for all. Where one of both is None, the other is 0, or None as well.
+        along: the numbers of the inputs that they see so.
+        here: those of which they see what is in their own place. Others are made of these, and add nothing.
+        chosen: which positions they see, where no numbers of neighbours say it: those of their block, or any.
+    """
+
+    before: int | None
+    after: int | None
+    along: tuple[int, ...] = (0,)
+    here: tuple[int, ...] = ()
+    chosen: Chosen | Resampling | None = None
+
+    @property
+    def sees_all(self) -> bool:
+        """Whether it hides nothing, and only says of which inputs units see what is in their own place."""
+        return self.before is None and self.after is None
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """Neighbouring positions of an axis, or places of flat maps, that come from one place.
@@ -342,6 +384,17 @@ class Pieces:
 
 
 @dataclass(frozen=True, slots=True)
+class Kept:
+    """Positions of a map of which something is left where a mask blanks others: all that these make together.
+
+    Args:
+        along: for every spatial axis where its stretches begin and end, the first position behind each; None for all.
+    """
+
+    along: tuple[tuple[tuple[int, int], ...] | None, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One step of the network.
 
@@ -356,6 +409,9 @@ class Operation:
         module: the path of the module that called it, where there is one.
         across: the spatial axes along which each of its units sees all positions of its inputs; None for all axes of a
             fully connected layer or a global pool, and for none elsewhere.
+        span: how far they see along these, where that is not all along.
+        kept: which positions of its inputs a mask leaves, the first or the second or ...; empty where it leaves all.
+        masked: whether a mask hides some of what they see, which is not followed.
         work: its connections and multiply-accumulates, where they do not follow from the rest.
         pieces: what the positions along an axis are put together of, for concatenations and gathers that do that.
         resampled: what the units along every spatial axis are made of, None where they are the positions, for maps that
@@ -377,6 +433,9 @@ class Operation:
     weights: tuple[Weight, ...] = ()
     module: str = ""
     across: tuple[int, ...] | None = None
+    span: Span | None = None
+    kept: tuple[Kept, ...] = ()
+    masked: bool = False
     work: Work | None = None
     pieces: Pieces | None = None
     resampled: tuple[Resampling | None, ...] = ()
@@ -387,6 +446,12 @@ class Operation:
     def input(self) -> Tensor:
         """The first input."""
         return self.inputs[0]
+
+    @property
+    def operands(self) -> tuple[Tensor, ...]:
+        """The inputs that it computes with: all, but for those that only say what its scores are made of."""
+        told = () if self.span is None else (*self.span.here, *self.span.along)
+        return tuple([each for number, each in enumerate(self.inputs) if number not in told]) or self.inputs
 
     @property
     def output(self) -> Tensor:

@@ -1,7 +1,7 @@
 """Which input positions units see along one axis: without borders, as a pattern that repeats, and with them, as a list.
 
 Axes that are put together of pieces have several patterns (`thalweg.network.piecewise`). All kinds of intervals know
-the same moves: a window, a transposed window, a repetition, a union.
+the same moves: a window, a transposed window, a repetition, a union, all that lies before.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thalweg.network.piecewise import Piecewise, Unclipped
 
     Integers = NDArray[np.int64]
+    Choice = NDArray[np.bool_]
 
 MAX_PERIOD = 1024
 """The longest pattern of phases that is followed; ordinary networks stay below 64."""
@@ -45,22 +46,27 @@ class Periodic:
         hi: one period of last positions.
         step: how far a period moves over the input; 0 where every unit sees the same, negative where the axis is read
             backwards.
+        widening: how much further the last positions move than the first ones, as where every unit sees all that lies
+            before it: hi(i + period) = hi(i) + step + widening.
     """
 
     lo: tuple[int | None, ...]
     hi: tuple[int | None, ...]
     step: int
+    widening: int = 0
 
     def at(self, unit: int) -> Ends | None:
         """The interval of one unit, None where it sees nothing."""
         turns, phase = divmod(unit, len(self.lo))
         lo, hi = self.lo[phase], self.hi[phase]
-        return None if lo is None or hi is None else (lo + turns * self.step, hi + turns * self.step)
+        if lo is None or hi is None:
+            return None
+        return lo + turns * self.step, hi + turns * (self.step + self.widening)
 
     @property
     def constant(self) -> bool:
         """Whether the pattern stays where it is."""
-        return self.step == 0
+        return self.step == 0 == self.widening
 
     @property
     def nowhere(self) -> bool:
@@ -69,9 +75,17 @@ class Periodic:
 
     def covers(self, extent: int) -> bool:
         """Whether every unit sees the positions from 0 to before `extent`."""
-        return self.step == 0 and all(
+        return self.constant and all(
             lo is not None and hi is not None and lo <= 0 and hi >= extent - 1
             for lo, hi in zip(self.lo, self.hi, strict=True)
+        )
+
+    def widest_covers(self, extent: int) -> bool:
+        """Whether there are units that see the positions from 0 to before `extent`, though not all do."""
+        first = min((lo for lo in self.lo if lo is not None), default=1)
+        last = max((hi for hi in self.hi if hi is not None), default=-1)
+        return (self.step == 0 and first <= 0 < self.widening) or (
+            self.step + self.widening == 0 > self.widening and last >= extent - 1
         )
 
     def padded(self, low: int, units: int, border: Border) -> Periodic:
@@ -80,26 +94,29 @@ class Periodic:
 
     def windowed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Periodic:
         """The intervals behind a window; `units`, their number, plays no part: there is no border."""
-        period = len(self.lo)
+        period, pace = len(self.lo), self.step + self.widening
         if period == 1:
             if self.lo[0] is None or self.hi[0] is None:
                 return self
-            moves = (-low * self.step, (dilation * (kernel - 1) - low) * self.step)
-            return Periodic((self.lo[0] + min(moves),), (self.hi[0] + max(moves),), stride * self.step)
+            first, last = -low, dilation * (kernel - 1) - low
+            lo, hi = self.lo[0] + min(first * self.step, last * self.step), self.hi[0] + max(first * pace, last * pace)
+            return Periodic((lo,), (hi,), stride * self.step, stride * self.widening)
         # Taps in the same phase move by whole periods, so one round over the phases from the first tap on holds the
         # minimum, and one from the last tap back the maximum; the other way round where the axis is read backwards.
         taps = min(kernel, period // math.gcd(period, dilation))
         rounds = period // math.gcd(period, stride)
-        lo, hi = [], []
-        ends = (range(taps), range(kernel - taps, kernel))
-        lowest, highest = ends if self.step >= 0 else ends[::-1]
+        los: list[int | None] = []
+        his: list[int | None] = []
+        front, back = range(taps), range(kernel - taps, kernel)
+        lowest, highest = front if self.step >= 0 else back, back if pace >= 0 else front
         for unit in range(rounds):
             start = unit * stride - low
             firsts = [self.at(start + dilation * tap) for tap in lowest]
             lasts = [self.at(start + dilation * tap) for tap in highest]
-            lo.append(min((each[0] for each in firsts if each), default=None))
-            hi.append(max((each[1] for each in lasts if each), default=None))
-        return _shortest(lo, hi, self.step * (rounds * stride // period))
+            los.append(min((each[0] for each in firsts if each), default=None))
+            his.append(max((each[1] for each in lasts if each), default=None))
+        turns = rounds * stride // period
+        return _shortest(los, his, self.step * turns, self.widening * turns)
 
     def transposed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Periodic:
         """The intervals behind a transposed window: an ordinary one over the input with stride - 1 gaps in between."""
@@ -108,7 +125,8 @@ class Periodic:
         gaps = (None,) * (stride - 1)
         lo = tuple(value for first in self.lo for value in (first, *gaps))
         hi = tuple(value for last in self.hi for value in (last, *gaps))
-        return Periodic(lo, hi, self.step).windowed(kernel, 1, dilation, dilation * (kernel - 1) - low, units)
+        apart = Periodic(lo, hi, self.step, self.widening)
+        return apart.windowed(kernel, 1, dilation, dilation * (kernel - 1) - low, units)
 
     def resampled(self, how: Resampling, units: int) -> Periodic:
         """The intervals of units that are made of positions at a ratio of whole numbers."""
@@ -122,22 +140,54 @@ class Periodic:
             seen = [ends for place in range(first, last + 1) if (ends := self.at(place))]
             lo.append(min((ends[0] for ends in seen), default=None))
             hi.append(max((ends[1] for ends in seen), default=None))
-        return _shortest(lo, hi, self.step * (how.step * rounds // len(self.lo)))
+        turns = how.step * rounds // len(self.lo)
+        return _shortest(lo, hi, self.step * turns, self.widening * turns)
 
     def spread(self, units: int) -> Periodic:
         """Unit 0 repeated."""
-        return self if self.step == 0 and len(self.lo) == 1 else Periodic((self.lo[0],), (self.hi[0],), 0)
+        return self if self.constant and len(self.lo) == 1 else Periodic((self.lo[0],), (self.hi[0],), 0)
 
     def reversed(self) -> Periodic:
         """Unit -i in the place of unit i."""
         ends = [self.at(-unit) for unit in range(len(self.lo))]
-        return Periodic(tuple(each and each[0] for each in ends), tuple(each and each[1] for each in ends), -self.step)
+        lo, hi = tuple(each and each[0] for each in ends), tuple(each and each[1] for each in ends)
+        return Periodic(lo, hi, -self.step, -self.widening)
+
+    def chosen(self, kept: Choice, extent: int) -> Periodic:
+        """The intervals of units that see some positions each, wherever: the whole image, at the most."""
+        return self if self.constant else Periodic((0,), (extent - 1,), 0)
+
+    def heaped(self, extent: int) -> Periodic:
+        """The intervals of units that see what all units before them see too, back to where the image begins.
+
+        Args:
+            extent: of the image; read backwards, it begins at its end.
+        """
+        if self.constant or self.nowhere:
+            return self
+        pace, period = self.step + self.widening, len(self.lo)
+        lo, hi = [], []
+        for unit in range(period):  # what those of the round before its own see lies furthest
+            seen = [ends for place in range(unit + 1 - period, unit + 1) if (ends := self.at(place))]
+            lo.append(min(first for first, _ in seen))
+            hi.append(max(last for _, last in seen))
+        if self.step >= 0:
+            lo = [min(first for first in self.lo if first is not None)] * period
+        if self.step > 0:
+            lo = [min(0, *lo)] * period
+        if pace <= 0:
+            hi = [max(last for last in self.hi if last is not None)] * period
+        if pace < 0:
+            hi = [max(extent - 1, *hi)] * period
+        step = min(self.step, 0)
+        return _shortest(lo, hi, step, max(pace, 0) - step)
 
     def parallel(self, other: Unclipped) -> bool:
         """Whether both move over the input at the same pace."""
         if not isinstance(other, Periodic):
             return other.parallel(self)
-        return self.step * len(other.lo) == other.step * len(self.lo)
+        ours, theirs = len(self.lo), len(other.lo)
+        return self.step * theirs == other.step * ours and self.widening * theirs == other.widening * ours
 
     def same_support(self, other: Unclipped) -> bool:
         """Whether the same units see something."""
@@ -159,7 +209,8 @@ class Periodic:
         pairs = [[ends for ends in pair if ends] for pair in zip(ours, theirs, strict=True)]
         lo = [min((ends[0] for ends in pair), default=None) for pair in pairs]
         hi = [max((ends[1] for ends in pair), default=None) for pair in pairs]
-        return _shortest(lo, hi, self.step * (len(ours) // len(self.lo)))
+        turns = len(ours) // len(self.lo)
+        return _shortest(lo, hi, self.step * turns, self.widening * turns)
 
     def _together(self, other: Periodic) -> tuple[list[Ends | None], list[Ends | None]]:
         period = math.lcm(len(self.lo), len(other.lo))
@@ -168,7 +219,7 @@ class Periodic:
         return [self.at(unit) for unit in range(period)], [other.at(unit) for unit in range(period)]
 
 
-def _shortest(lo: Sequence[int | None], hi: Sequence[int | None], step: int) -> Periodic:
+def _shortest(lo: Sequence[int | None], hi: Sequence[int | None], step: int, widening: int) -> Periodic:
     """The same intervals with the shortest period."""
 
     def repeats(values: Sequence[int | None], period: int, part: int) -> bool:
@@ -178,12 +229,12 @@ def _shortest(lo: Sequence[int | None], hi: Sequence[int | None], step: int) -> 
         )
 
     for divisor in range(2, len(lo) + 1):
-        while len(lo) % divisor == 0 and step % divisor == 0:
-            period, part = len(lo) // divisor, step // divisor
-            if not (repeats(lo, period, part) and repeats(hi, period, part)):
+        while len(lo) % divisor == 0 and step % divisor == 0 == widening % divisor:
+            period, part, more = len(lo) // divisor, step // divisor, widening // divisor
+            if not (repeats(lo, period, part) and repeats(hi, period, part + more)):
                 break
-            lo, hi, step = lo[:period], hi[:period], part
-    return Periodic(tuple(lo), tuple(hi), step)
+            lo, hi, step, widening = lo[:period], hi[:period], part, more
+    return Periodic(tuple(lo), tuple(hi), step, widening)
 
 
 class Listed:
@@ -221,6 +272,10 @@ class Listed:
         """Whether every unit sees the positions from 0 to before `extent`."""
         return bool((self.lo <= 0).all() and (self.hi >= extent - 1).all())
 
+    def widest_covers(self, extent: int) -> bool:
+        """Whether some unit sees the positions from 0 to before `extent`."""
+        return bool(((self.lo <= 0) & (self.hi >= extent - 1)).any())
+
     def windowed(self, kernel: int, stride: int, dilation: int, low: int, units: int) -> Listed:
         """The intervals of `units` units behind a window, over the taps that meet a position that exists."""
         import numpy as np
@@ -242,6 +297,26 @@ class Listed:
         stuffed = Listed(np.full(length, _NEVER), np.full(length, -_NEVER))
         stuffed.lo[::stride], stuffed.hi[::stride] = self.lo, self.hi
         return stuffed.windowed(kernel, 1, dilation, dilation * (kernel - 1) - low, units)
+
+    def chosen(self, kept: Choice, extent: int) -> Listed:
+        """The intervals of units that see some positions each: `kept`, `(units, positions)`, says which."""
+        import numpy as np
+
+        lo, hi = np.full(len(kept), _NEVER), np.full(len(kept), -_NEVER)
+        for unit, seen in enumerate(kept):
+            if seen.any():
+                lo[unit], hi[unit] = self.lo[seen].min(), self.hi[seen].max()
+        return Listed(lo, hi)
+
+    def heaped(self, extent: int) -> Listed:
+        """The intervals of units that see what all units before them see too."""
+        import numpy as np
+
+        return Listed(np.minimum.accumulate(self.lo), np.maximum.accumulate(self.hi))
+
+    def reversed(self) -> Listed:
+        """The last unit in the place of the first."""
+        return Listed(self.lo[::-1], self.hi[::-1])
 
     def padded(self, low: int, units: int, border: Border) -> Listed:
         """The intervals of `units` units, `low` of them before the first, which are those of units that exist."""

@@ -7,10 +7,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 from thalweg.network.graph import Border, Resampling
 from thalweg.network.intervals import MAX_PERIOD, Ends, Periodic, TooIrregularError
+
+if TYPE_CHECKING:
+    from thalweg.network.intervals import Choice
 
 MAX_STEPS = 1 << 18
 """The most taps that are looked at one by one where a window lies over a seam."""
@@ -49,6 +52,10 @@ class Piecewise:
     def covers(self, extent: int) -> bool:
         """Whether every unit sees the positions from 0 to before `extent`."""
         return all(part.covers(extent) for part in self.parts)
+
+    def widest_covers(self, extent: int) -> bool:
+        """Whether there are units that see the positions from 0 to before `extent`."""
+        return any(part.covers(extent) or part.widest_covers(extent) for part in self.parts)
 
     def padded(self, low: int, units: int, border: Border) -> Unclipped:
         """The intervals once `low` units stand before the first: where there is no border, the same ones moved."""
@@ -137,6 +144,17 @@ class Piecewise:
         """Unit -i in the place of unit i."""
         starts = tuple(1 - start for start in self.starts[::-1])
         return Piecewise(starts, tuple(part.reversed() for part in self.parts[::-1]))
+
+    def chosen(self, kept: Choice, extent: int) -> Periodic:
+        """The intervals of units that see some positions each, wherever: the whole image, at the most."""
+        return Periodic((0,), (extent - 1,), 0)
+
+    def heaped(self, extent: int) -> Periodic:
+        """The intervals of units that see what all units before them see too: the whole image, at the most.
+
+        Which of the pieces lie before a unit is told by the clipped intervals only.
+        """
+        return Periodic((0,), (extent - 1,), 0)
 
     def parallel(self, other: Unclipped) -> bool:
         """Whether both move over the input at the same pace wherever they go on for ever."""

@@ -1,16 +1,17 @@
-"""Which input positions a unit sees, exactly, on any graph, as if no masks hid anything.
+"""Which input positions a unit sees, exactly, on any graph.
 
 For each tensor and spatial axis we keep lo[i] and hi[i], the first and the last input position that unit i depends on.
 A window takes the minimum and the maximum over its taps, branches that meet take those of their members, a transposed
-window takes the taps that exist, and a layer that joins all positions sees everything. The interval may have gaps
-(dilation makes them); lo and hi are its ends.
+window takes the taps that exist, and a layer that joins all positions sees everything, or where it is causal what lies
+before it. The interval may have gaps (dilation makes them); lo and hi are its ends.
 
 There are two such intervals, and the same rules give both:
 
 * **unclipped**: the image and every map between are thought to go on for ever, so that no unit stands at a border.
   Then lo and hi repeat: lo[i + period] = lo[i] + step for every integer i, with period 1 except after upsampling, and
   one period says everything. Size, stride and phases come from here, without an array.
-  Where an axis was put together of pieces, the first and the last of them go on for ever.
+  Where an axis was put together of pieces, the first and the last of them go on for ever. A causal layer sees back to
+  where the image begins, so that hi moves and lo does not; what a mask picks one by one may be anywhere in the image.
 * **clipped**: only the positions that exist are followed, padding at every layer on the way left out. This is what the
   unit really depends on: the ends of the non-zero gradient of a network whose weights are all positive.
 
@@ -41,13 +42,15 @@ from thalweg.network.fields import (
     all_together,
     fitted,
     flat_parts,
+    left_of,
     put_together,
     resampled,
     simplified,
+    spanned,
     spread_out,
     windowed,
 )
-from thalweg.network.graph import MERGES, WINDOWED, Graph, Kind, Operation, Pieces, Tensor
+from thalweg.network.graph import MERGES, WINDOWED, Chosen, Graph, Kept, Kind, Operation, Pieces, Span, Tensor
 from thalweg.network.intervals import MAX_PERIOD, MAX_POSITIONS, Intervals, Listed, Periodic, TooIrregularError
 from thalweg.network.piecewise import Unclipped, common_period, pieces_of
 
@@ -67,6 +70,7 @@ class ReceptiveFields:
 
     Attributes:
         misaligned: where branches meet that are centred on different places of the input.
+        supposed: the tensors, by number, whose units are taken to see the whole image because they may.
         lost: the operations behind which fields cannot be followed: those of unknown kind, flat maps that are cut or
             take another shape, and patterns of phases longer than `MAX_PERIOD`.
     """
@@ -84,6 +88,7 @@ class ReceptiveFields:
         self._views: dict[tuple[int, tuple[int, ...]], tuple[AxisView, ...]] = {}
         self._clipped: dict[int, AnyField[Listed] | None] = {}
         self._positions = 0
+        self.supposed: set[int] = set()
         self.misaligned: list[Misalignment] = []
         self.lost: list[str] = []
         work = 0
@@ -103,7 +108,9 @@ class ReceptiveFields:
                 self.lost.append(operation.name)
             if operation.kind in MERGES:
                 self.misaligned += misalignments(operation, self._fields)
-            self._fields.update((tensor.id, field) for tensor in operation.outputs)
+            self._fields[operation.output.id] = field
+            for state in operation.outputs[1:]:
+                self._fields[state.id] = self._at_the_end(operation, field, state, self._everything_unclipped)
             if upto is not None and upto.id in self._fields:
                 break
 
@@ -154,7 +161,9 @@ class ReceptiveFields:
             with contextlib.suppress(TooIrregularError):
                 if self.of(operation.output) is not None:
                     field = self._after(operation, self._clipped, self._everything_clipped)
-            self._clipped.update((output.id, field) for output in operation.outputs)
+            self._clipped[operation.output.id] = field
+            for state in operation.outputs[1:]:
+                self._clipped[state.id] = self._at_the_end(operation, field, state, self._everything_clipped)
         return self._clipped[tensor.id]
 
     def _check_positions(self, tensor: Tensor) -> None:
@@ -175,8 +184,16 @@ class ReceptiveFields:
         """The field behind an operation: the rules, the same for clipped and unclipped intervals."""
         kind, output = operation.kind, operation.output
         inputs = [fields[tensor.id] for tensor in operation.inputs]
-        across = self.across(operation)
-        if across and len(across) == len(self._extents):
+        across, span = self.across(operation), operation.span
+        everywhere = len(across) == len(self._extents) > 0
+        if span is not None and span.sees_all and everywhere:
+            return self._weighed(operation, span, inputs, everything)
+        if span is not None and not span.sees_all:
+            seen = self._spanned(operation, span, inputs)
+            if seen is not None:
+                return seen
+            self.supposed.add(output.id)
+        if everywhere:
             return self._everywhere(all_together(inputs), output, everything)
         known = [field for field in inputs if field is not None]
         if len(known) < len(inputs) or kind in (Kind.UNKNOWN, Kind.UNUSED):
@@ -187,8 +204,12 @@ class ReceptiveFields:
         if operation.flat_pieces:
             return self._put_flat(operation, known)
         if _is_unordered(operation) and not all(self.is_constant(tensor) for tensor in operation.inputs):
-            # Whatever is taken from where, it sees the whole image if everything does.
-            all_of_it = all(self._sees_all(part) for field in known for part in field.parts)
+            # Whatever is taken from where, it sees the whole image if everything does, and may if something does.
+            parts = [part for field in known for part in field.parts]
+            all_of_it = all(map(self._sees_all, parts))
+            if not all_of_it and all(map(self._may_see_all, parts)):
+                self.supposed.add(output.id)
+                all_of_it = True
             return self._everywhere(None, output, everything) if all_of_it else None
         maps = [self._as_one(tensor, field) for tensor, field in zip(operation.inputs, known, strict=True)]
         if any(isinstance(field, FlatFields) for field in maps):
@@ -203,6 +224,11 @@ class ReceptiveFields:
     ) -> Field[Intervals] | None:
         """The field behind an operation on maps that are not flat, and that does not see all of them."""
         kind, source, output = operation.kind, operation.input, operation.output
+        if operation.kept:
+            known = [
+                Field(left_of(field.terms, operation.kept, tensor.extents), field.gated)
+                for field, tensor in zip(known, operation.inputs, strict=True)
+            ]
         if operation.pieces is not None:
             return self._put_together(operation, operation.pieces, known)
         across = self.across(operation)
@@ -227,6 +253,58 @@ class ReceptiveFields:
         if kind is Kind.SPATIAL_NORMALISATION and (source.spatial or source.positions):
             return Field(field.terms, gated=True)
         return field
+
+    def _weighed(
+        self,
+        operation: Operation,
+        span: Span,
+        inputs: Sequence[AnyField[Intervals] | None],
+        everything: Callable[[Field[Intervals] | None], tuple[tuple[Intervals, ...], ...]],
+    ) -> Field[Intervals]:
+        """The field of units that see all positions of some inputs, and their own of others, such as the queries."""
+        whole = self._everywhere(all_together([inputs[number] for number in span.along]), operation.output, everything)
+        extents = operation.output.extents
+        terms = list(whole.terms)
+        for number in span.here:
+            field = inputs[number]
+            if not isinstance(field, Field) or self._sees_all(whole):
+                return self._everywhere(all_together(inputs), operation.output, everything)
+            own = operation.inputs[number].extents or (1,) * len(extents)
+            terms += [fitted(term, own, extents) for term in field.terms]
+        return Field(simplified(terms))
+
+    def _spanned(
+        self, operation: Operation, span: Span, inputs: Sequence[AnyField[Intervals] | None]
+    ) -> Field[Intervals] | None:
+        """The field of units that see only so far along some axes; None where it cannot be told."""
+        extents, across = operation.output.extents, self.across(operation)
+        terms: list[tuple[Intervals, ...]] = []
+        gated = False
+        for number in (*span.here, *span.along):
+            field, own = inputs[number], operation.inputs[number].extents or (1,) * len(extents)
+            if not isinstance(field, Field) or len(own) != len(extents):
+                return None
+            gated |= field.gated
+            fitting = [fitted(term, own, extents) for term in field.terms]
+            if number in span.along:
+                terms += [spanned(term, across, span, extents, self._extents) for term in fitting]
+            else:
+                terms += _where_seeing(fitting, span, across, extents)
+        return Field(simplified(terms), gated)
+
+    def _at_the_end(
+        self,
+        operation: Operation,
+        field: AnyField[Intervals] | None,
+        state: Tensor,
+        everything: Callable[[Field[Intervals] | None], tuple[tuple[Intervals, ...], ...]],
+    ) -> AnyField[Intervals] | None:
+        """The field of another output than the first: the state that a layer is left in after all its steps."""
+        if not isinstance(field, Field):
+            return None
+        across, own = self.across(operation), self._reduced(operation, operation.output)
+        terms = spread_out(field.terms, across, everything)
+        return Field(tuple(fitted(term, own, state.extents or (1,) * len(own)) for term in terms), field.gated)
 
     def _merged(self, operation: Operation, fields: list[Field[Intervals]]) -> Field[Intervals]:
         extents = [self._reduced(operation, tensor) for tensor in operation.inputs]
@@ -332,6 +410,16 @@ class ReceptiveFields:
             for term in field.terms
         )
 
+    def _may_see_all(self, field: Field[Intervals]) -> bool:
+        """Whether some unit sees the whole image."""
+        return any(
+            all(
+                interval.covers(extent) or interval.widest_covers(extent)
+                for interval, extent in zip(term, self._extents, strict=True)
+            )
+            for term in field.terms
+        )
+
     def _everything_unclipped(self, field: Field[Unclipped] | None) -> tuple[tuple[Unclipped, ...], ...]:
         if field is not None and not field.terms:
             return ()
@@ -352,6 +440,16 @@ class ReceptiveFields:
             for axis in range(len(self._extents))
         ]
         return (tuple(Listed(np.array([lo]), np.array([hi])) for lo, hi in ends),)
+
+
+def _where_seeing(
+    terms: list[tuple[Intervals, ...]], span: Span, across: tuple[int, ...], extents: tuple[int, ...]
+) -> Sequence[tuple[Intervals, ...]]:
+    """What units see in their own place, of those that see anything: what weighs nothing is not seen either."""
+    seeing = span.chosen.seeing if isinstance(span.chosen, Chosen) else None
+    if not seeing:
+        return terms if seeing is None else []
+    return left_of(terms, [Kept(tuple(seeing if axis in across else None for axis in range(len(extents))))], extents)
 
 
 def _union_of(

@@ -345,8 +345,8 @@ class Size(Result):
 def size(model: Any, input: str | Sequence[Any] | None = None) -> Size:  # noqa: A002
     """What a network costs and what its units see: neurons, parameters, connections, receptive fields.
 
-    All counts are exact integers for one example; receptive fields are exact but for masks (see
-    `thalweg.network.receptive_field`).
+    All counts are exact integers for one example, and receptive fields are exact (see
+    `thalweg.network.receptive_field`; `Unit.masked` says where a mask could not be followed).
 
     Args:
         model: one of

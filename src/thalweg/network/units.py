@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import operator
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
 from thalweg.network.fields import FlatFields
-from thalweg.network.graph import FlatMap, Graph, Kind, Operation, Tensor
+from thalweg.network.graph import FlatMap, Graph, Operation, Tensor
 from thalweg.network.intervals import Ends
 from thalweg.network.receptive_field import ReceptiveFields
 from thalweg.report import Cell, Result, Table, printable
@@ -31,7 +31,7 @@ class Unit(Result):
         input_extents: the extents of the image.
         clipped: the first and last position that the unit really depends on; None where it sees nothing.
         unclipped: the same if image and maps had no borders; negative positions lie in the padding.
-        masked: whether it sees through attention, whose masks are not followed: the interval is that without them.
+        masked: whether it sees through a mask that is not followed: the intervals are those without it.
     """
 
     layer: str
@@ -54,14 +54,17 @@ class Unit(Result):
         if not self.input_extents:
             notes = ["The input of this network has no positions that a unit could see some of."]
         if self.masked:
-            notes.append("It sees through attention: what a mask hides, such as later tokens, is not left out.")
+            notes.append("It sees through a mask that is not followed: what this hides is not left out.")
         unit = ", ".join(map(str, self.index))
         columns = ("axis", "first", "last", "size", "first, no borders", "last, no borders", "size, no borders")
         return Table(f"Unit ({unit}) of {self.layer}", columns, rows, notes)
 
     def to_dict(self) -> dict[str, Any]:
-        """Keys: layer, index, clipped, unclipped; intervals are [first, last] for every axis."""
-        return {"layer": self.layer, "index": self.index, "clipped": self.clipped, "unclipped": self.unclipped}
+        """Keys: layer, index, clipped, unclipped, masked; intervals are [first, last] for every axis."""
+        return {
+            "layer": self.layer, "index": self.index, "clipped": self.clipped, "unclipped": self.unclipped,
+            "masked": self.masked,
+        }  # fmt: skip
 
     def figure(self) -> go.Figure:
         """The image and the interval along each axis."""
@@ -104,16 +107,22 @@ def unit_of(graph: Graph, fields: ReceptiveFields, place: int, index: Sequence[i
     if not graph.inputs[0].spatial:  # positions that the network makes itself are none of the input
         seat = seat[:1] if isinstance(unclipped, FlatFields) else ()
     inside = clipped.ends(seat) if clipped is not None else None
-    masked = _is_behind_attention(graph, tensor)
+    masked = _is_masked(graph, tensor, fields.supposed)
     return Unit(graph.operations[place].name, where, graph.inputs[0].extents, inside, unclipped.ends(seat), masked)
 
 
-def _is_behind_attention(graph: Graph, tensor: Tensor) -> bool:
-    """Whether a tensor depends on attention, as one operation or as a product of units over positions."""
+def _is_masked(graph: Graph, tensor: Tensor, supposed: Set[int]) -> bool:
+    """Whether a tensor depends on what a mask hides in part, or on a choice of what it leaves, which are not followed.
+
+    Args:
+        graph: the network.
+        tensor: it.
+        supposed: the numbers of tensors of such choices.
+    """
     needed = {tensor.id}
     for operation in reversed(graph.operations):
         if any(output.id in needed for output in operation.outputs):
-            if operation.kind is Kind.ATTENTION or (operation.kind is Kind.MATMUL and operation.across):
+            if operation.masked or operation.output.id in supposed:
                 return True
             needed.update(each.id for each in operation.inputs)
     return False

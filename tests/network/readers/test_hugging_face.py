@@ -378,3 +378,26 @@ def test_numbers_that_decide_are_kept_and_experts_that_data_chooses_are_even(con
     unseen = sum(layer.macs for layer in answer.layers if layer.kind == "recurrent" or "cdist" in layer.name)
     assert answer.totals.parameters == sum(each.numel() for each in model.parameters())
     assert 2 * (answer.totals.macs - unseen) == counter.get_total_flops()
+
+
+@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+@pytest.mark.parametrize(
+    ("config", "seen"),
+    [
+        (lambda: transformers.GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=50), lambda unit: (0, unit)),
+        (lambda: transformers.LlamaConfig(**SMALL, vocab_size=50), lambda unit: (0, unit)),
+        (
+            lambda: transformers.MistralConfig(**SMALL, vocab_size=50, sliding_window=3, num_key_value_heads=4),
+            lambda unit: (max(0, unit - 2 * 2), unit),
+        ),
+        (lambda: transformers.BertConfig(**SMALL, vocab_size=50), lambda unit: (0, 8)),
+    ],
+)
+def test_tokens_see_what_masks_leave(config, seen, attention):
+    settings = config()
+    settings._attn_implementation = attention
+    answer = tw.size(settings, (9,))
+    place = max(place for place, layer in enumerate(answer.layers) if layer.output[:1] == (9,))
+    units = [answer.unit(place, (unit,)) for unit in range(9)]
+    assert [unit.clipped[0] for unit in units] == [seen(unit) for unit in range(9)]
+    assert not any(unit.masked for unit in units)

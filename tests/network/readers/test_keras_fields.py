@@ -117,3 +117,84 @@ def test_flattened_maps_that_are_joined():
     assert answer.unit("relu", (48 + 3 * (3 * 1 + 2),)).clipped == ((2, 3), (4, 5))
     with pytest.raises(InputError, match=r"its units are 0\.\.65"):
         answer.unit("relu", (66,))
+
+
+ODD = (np.arange(7)[:, None] - np.arange(7)) % 2 == 0
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [
+        lambda x: layers.MultiHeadAttention(2, 4)(x, x, use_causal_mask=True),
+        lambda x: layers.MultiHeadAttention(2, 4)(x, x, attention_mask=ODD[None]),
+        lambda x: layers.MultiHeadAttention(2, 4)(x, x, attention_mask=ODD[None], use_causal_mask=True),
+        lambda x: layers.GroupQueryAttention(4, 2, 1)(x, x, use_causal_mask=True),
+        lambda x: layers.Attention()([x, x], use_causal_mask=True),
+        lambda x: layers.LSTM(3, return_sequences=True)(x),
+        lambda x: layers.GRU(3, return_sequences=True, go_backwards=True)(x),
+        lambda x: layers.Bidirectional(layers.SimpleRNN(3, return_sequences=True))(x),
+        lambda x: layers.LSTM(3, return_sequences=True)(
+            x[:, ::-1], initial_state=layers.LSTM(3, return_state=True)(x)[1:]
+        ),
+        lambda x: keras.ops.cumsum(x, 1),
+    ],
+)
+def test_masks_and_one_way_layers_are_where_the_gradient_is(inner):
+    import jax
+    import jax.numpy as jnp
+
+    inputs = keras.Input((7, 4))
+    model = keras.Model(inputs, inner(inputs))
+    rng = np.random.default_rng(0)
+    weights = [jnp.asarray(rng.uniform(0.1, 0.5, each.shape)) for each in model.trainable_variables]
+    others = [each.value for each in model.non_trainable_variables]  # seeds
+    slopes = jax.jacrev(lambda x: model.stateless_call(weights, others, x[None])[0][0].sum(-1))(
+        jnp.asarray(rng.uniform(0, 0.1, (7, 4)))
+    )
+    answer = tw.size(model)
+    for unit, slope in enumerate(np.asarray(slopes).any(-1)):
+        places = np.flatnonzero(slope)
+        found = answer.unit(-1, (unit,))
+        assert found.clipped == ((places[0], places[-1]),), unit
+        assert not found.masked
+
+
+def test_a_mask_that_is_an_input_is_said():
+    inputs, mask = keras.Input((7, 4)), keras.Input((7, 7))
+    model = keras.Model([inputs, mask], layers.MultiHeadAttention(2, 4)(inputs, inputs, attention_mask=mask))
+    unit = tw.size(model).unit(-1, (2,))
+    assert (unit.clipped, unit.masked) == (((0, 6),), True)
+
+
+@pytest.mark.parametrize(("axes", "seen"), [((2,), lambda row, place: ((row, row), (0, place))), (None, None)])
+def test_attention_along_some_axes_of_a_map(axes, seen):
+    """Along one of them by itself for every index of the others; along all of them together where none are named."""
+    inputs = keras.Input((3, 5, 4))
+    made = layers.MultiHeadAttention(2, 4, attention_axes=axes)(inputs, inputs, use_causal_mask=axes is not None)
+    answer = tw.size(keras.Model(inputs, made))
+    wanted = seen or (lambda row, place: ((0, 2), (0, 4)))
+    for row, place in np.ndindex(3, 5):
+        assert answer.unit(-1, (row, place)).clipped == wanted(row, place)
+    pairs = 3 * 5 * 5 if axes else 15 * 15
+    assert next(layer.macs for layer in answer.layers if layer.kind == "attention") == 2 * pairs * 2 * 4
+
+
+@pytest.mark.parametrize("way", ["added", "subtracted", "subtracted from", "softmax", "multiplied"])
+def test_masks_between_layers_are_followed(way):
+    inputs = keras.Input((7, 4))
+    scores = layers.Dot(2)([layers.Dense(4)(inputs), inputs])
+    kept = np.tril(np.ones((1, 7, 7), bool))
+    if way == "added":
+        shares = layers.Softmax()(keras.ops.add(scores, np.where(kept, 0, -1e9).astype("float32")))
+    elif "subtracted" in way:
+        low = np.where(kept, 0, -1e9).astype("float32")
+        parts = (low, scores) if "from" in way else (scores, -low)
+        shares = layers.Softmax()(keras.ops.subtract(*parts))
+    elif way == "softmax":
+        shares = layers.Softmax()(scores, mask=kept)
+    else:
+        shares = keras.ops.multiply(scores, kept.astype("float32"))
+    answer = tw.size(keras.Model(inputs, layers.Dot(1)([keras.ops.transpose(shares, (0, 2, 1)), inputs])))
+    units = [answer.unit(-1, (unit,)) for unit in range(7)]
+    assert [unit.clipped for unit in units] == [((0, unit),) for unit in range(7)]
+    assert not any(unit.masked for unit in units)

@@ -220,11 +220,10 @@ def test_many_numbers_of_which_few_differ_are_worked_out_as_if_they_were_few(dat
 
 
 def test_many_numbers_that_differ_are_not_kept():
-    causal = torch.ops.aten.le.Tensor, (torch.arange(300), torch.arange(300)[:, None])
-    assert worked_out_thinly(*causal, {}, (300, 300)) is None
-    assert (
-        worked_out_thinly(torch.ops.aten.cumsum.default, (torch.ones(300).expand(300, 300), 0), {}, (300, 300)) is None
-    )
+    many = (3000, 3000)
+    causal = torch.ops.aten.le.Tensor, (torch.arange(3000), torch.arange(3000)[:, None])
+    assert worked_out_thinly(*causal, {}, many) is None
+    assert worked_out_thinly(torch.ops.aten.cumsum.default, (torch.ones(3000).expand(many), 0), {}, many) is None
 
 
 @pytest.mark.parametrize(
@@ -264,13 +263,13 @@ def test_what_else_holds_the_numbers_that_are_written_is_not_told_wrong(way):
 
         def forward(self, x):
             x = self.first(x)
-            if way == "all of them":  # 90,000 of them: given up
-                mask = torch.ones(1, 300).expand(300, 300) * 1
+            if way == "all of them":  # 9 million of them: given up
+                mask = torch.ones(1, 3000).expand(3000, 3000) * 1
                 mask[7][3] = 0
-                right = mask.sum() == 300 * 300 - 1
-            elif way == "a part of them":  # 87,000 of them are written: given up
-                mask = (torch.arange(300) < 290)[None] & torch.ones(300, 1, dtype=torch.bool)
-                mask[:, :290].logical_not_()
+                right = mask.sum() == 3000 * 3000 - 1
+            elif way == "a part of them":  # 8.7 million of them are written: given up
+                mask = (torch.arange(3000) < 2900)[None] & torch.ones(3000, 1, dtype=torch.bool)
+                mask[:, :2900].logical_not_()
                 right = mask[0].sum() == 0
             else:  # few: kept
                 numbers = torch.zeros(4)
@@ -291,8 +290,8 @@ def test_one_of_many_numbers_that_are_the_same_can_be_written():
             self.right, self.wrong = nn.Linear(4, 2), nn.Linear(4, 3)
 
         def forward(self, x):
-            row = (torch.ones(1, 300).expand(300, 300) * 1)[7]
+            row = (torch.ones(1, 3000).expand(3000, 3000) * 1)[7]
             row[3] = 0
-            return self.right(x) if row.sum() == 299 else self.wrong(x)
+            return self.right(x) if row.sum() == 2999 else self.wrong(x)
 
     assert tw.size(Masked(), (4,)).layers[0].output == (2,)

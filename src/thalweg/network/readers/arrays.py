@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from thalweg.network.graph import Border, Weight, Window
 from thalweg.network.readers.axes import Axes, Axis
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
 
@@ -31,6 +35,34 @@ class Array:
     def is_constant(self) -> bool:
         """Whether it depends on no input."""
         return self.id is None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scores:
+    """What the scores are made of that each query gives each key, and what masks hide of them.
+
+    Args:
+        queries: the array of the queries.
+        keys: that of the keys.
+        axis: the axis of the keys along which they are counted.
+        place: the spatial axis along which both have their positions.
+        kept: which keys a query sees, `(queries, keys)`; None for all.
+        blank: the number that stands where it sees none: 0, or less than `LOW`, of which a softmax makes 0.
+        shared: whether each is made of all that a query has, as behind a softmax.
+    """
+
+    queries: Array
+    keys: Array
+    axis: int
+    place: int
+    kept: NDArray[Any] | None = None
+    blank: float = 0
+    shared: bool = False
+
+    @property
+    def many(self) -> int:
+        """The number of keys."""
+        return self.keys.shape[self.axis]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from thalweg.network.readers.arrays import Scores
 
 LOST = -1
 """The axis of positions along no single spatial axis: they can no longer be told apart, or are those of flat maps."""
@@ -34,17 +38,26 @@ class Atom:
         step: how many positions of the map neighbouring indices are apart; 1 for the innermost piece of an axis.
         flat: for several maps that stand flattened one after the other, as in a class token and the tokens behind it:
             what each holds, whole; the axis is `LOST` then.
+        of_keys: whether these are features of which each belongs to a key, or a few of many.
+        hides: whether a mask hides some of these, and it can no longer be told which.
+        scores: what scores of queries and keys they are, where that can be told.
     """
 
     extent: int
     axis: int | None = None
     step: int = 1
     flat: tuple[Axis, ...] = ()
+    of_keys: bool = field(default=False, repr=False)
+    hides: bool = field(default=False, repr=False)
+    scores: Scores | None = field(default=None, repr=False)
 
     def split(self, outer: int) -> tuple[Atom, Atom]:
         """Two atoms, the first with `outer` indices, which must divide the extent."""
         inner = self.extent // outer
-        return Atom(outer, self.axis, self.step * inner), Atom(inner, self.axis, self.step)
+        return (
+            Atom(outer, self.axis, self.step * inner, (), self.of_keys, self.hides),
+            Atom(inner, self.axis, self.step, (), self.of_keys, self.hides),
+        )
 
 
 Axis = tuple[Atom, ...]
@@ -86,7 +99,7 @@ def merged(atoms: Iterable[Atom]) -> Axis:
 
 
 def _continues(outer: Atom, inner: Atom) -> bool:
-    if outer.axis != inner.axis:
+    if outer.axis != inner.axis or outer.of_keys or inner.of_keys:
         return False
     return outer.axis in (None, LOST) or outer.step == inner.step * inner.extent
 
@@ -136,6 +149,36 @@ def extent_of(axis: Axis) -> int:
 def has_positions(axis: Axis) -> bool:
     """Whether an index along this axis says something about a position, known or lost."""
     return any(atom.axis is not None for atom in axis)
+
+
+def scores_of(axis: Axis) -> Scores | None:
+    """The scores of which an axis holds one for each key; None where it holds anything else."""
+    return axis[0].scores if len(axis) == 1 else None
+
+
+def keys(extent: int, scores: Scores | None = None, hides: bool = False) -> Axis:
+    """An axis of features of which each belongs to a key."""
+    return (Atom(extent, of_keys=True, hides=hides, scores=scores),) if extent > 1 else ()
+
+
+def some_of(axis: Axis, extent: int) -> Axis:
+    """An axis of so many features of another one, in any order, or of these and others."""
+    return keys(extent, hides=hides(axis)) if holds_keys(axis) else features(extent)
+
+
+def hides(axis: Axis) -> bool:
+    """Whether a mask hides some features of an axis."""
+    return any(atom.hides or (atom.scores is not None and atom.scores.kept is not None) for atom in axis)
+
+
+def holds_keys(axis: Axis) -> bool:
+    """Whether some features of an axis belong to keys."""
+    return any(atom.of_keys for atom in axis)
+
+
+def untold(axes: Axes) -> Axes:
+    """The same axes, of whose scores it can no longer be told what they are."""
+    return tuple(some_of(axis, axis[0].extent) if scores_of(axis) else axis for axis in axes)
 
 
 def coarsened(axes: Axes, axis: int, block: int) -> Axes:

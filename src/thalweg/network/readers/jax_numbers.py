@@ -10,6 +10,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from thalweg.network.readers.masks import MOST
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
-MAX_KNOWN = 1 << 18
+MAX_KNOWN = MOST
 """The most numbers of a constant that are kept."""
 
 
@@ -47,7 +49,8 @@ def computed(
 
     known = [each for each in numbers if each is not None]
     apply = _functions().get(function)
-    if apply is None or len(known) < len(numbers) or math.prod(shape) > MAX_KNOWN:
+    shown = function == "broadcast_in_dim"  # without a place for each number
+    if apply is None or len(known) < len(numbers) or (math.prod(shape) > MAX_KNOWN and not shown):
         return None
     with np.errstate(all="ignore"):
         made = np.asarray(apply(parameters, shape, *known))

@@ -206,9 +206,13 @@ def _reverse(walk: Walk, step: Step) -> Sequence[Value]:
 
 def _sort(walk: Walk, step: Step) -> Sequence[Value]:
     axis = step.parameters.get("dimension", step.parameters.get("axis", -1)) % len(step.shape)
+
+    def sorted_along(x: Array) -> Array:
+        return walk.recorder.along(x, axis, *_called(walk, step, step.function))
+
     return [
-        each if isinstance(each, Fixed) else _along(walk, step, walk.ledger.array(each), axis, shape)
-        for each, shape in zip(step.inputs * len(step.shapes), step.shapes, strict=False)
+        each if isinstance(each, Fixed) else Pointwise(sorted_along(walk.ledger.array(each)), step.scope)
+        for each, _ in zip(step.inputs * len(step.shapes), step.shapes, strict=False)
     ]
 
 
@@ -218,12 +222,9 @@ def _top(walk: Walk, step: Step) -> Sequence[Value]:
 
 
 def _running(walk: Walk, step: Step) -> Sequence[Value]:
-    return [_along(walk, step, walk.ledger.array(step.inputs[0]), step.parameters["axis"], step.shape)]
-
-
-def _along(walk: Walk, step: Step, x: Array, axis: int, shape: Shape) -> Value:
-    """Each value sees all of its axis."""
-    return Pointwise(walk.recorder.softmax(x, axis, *_called(walk, step, step.function)), step.scope)
+    x, axis, reverse = walk.ledger.array(step.inputs[0]), step.parameters["axis"], step.parameters["reverse"]
+    made = walk.recorder.accumulate(x, axis, bool(reverse), *_called(walk, step, step.function))
+    return [Pointwise(made, step.scope)]
 
 
 def _scattered(walk: Walk, step: Step) -> Sequence[Value]:

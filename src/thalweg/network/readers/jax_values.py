@@ -18,6 +18,7 @@ value that it was computed from. A squeeze-and-excitation gate is none: a matrix
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from thalweg.network.graph import Kind, Weight
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array
+from thalweg.network.readers.masks import Mask, of_choice, of_product, of_sum
 from thalweg.network.readers.recorder import Recorder
 
 if TYPE_CHECKING:
@@ -308,6 +310,8 @@ class Ledger:
         statistics = [each for each in units if isinstance(each, Statistic)]
         if len(statistics) == len(units):
             return self._of_statistics(function, parts, statistics, fixed, shape, scope)
+        if masked := self._masked(function, parts, units, scope):
+            return masked
         # What was written down already is an array like any other.
         units = [self.fresh(each, scope) if isinstance(each, Pointwise) and each.written else each for each in units]
         if function == "mul" and len(units) == 2 and units[0] is units[1]:
@@ -321,6 +325,25 @@ class Ledger:
         if whole[0].shape != shape or any(_key(each.root) != _key(whole[0].root) for each in whole):
             return self._of_several(function, whole, fixed, scope, traced)
         return self._of_one(function, whole, fixed, scope, traced)
+
+    def _masked(self, function: str, parts: Sequence[Value], units: Sequence[Value], scope: str) -> Pointwise | None:
+        """What masks of known numbers leave of scores, or of positions; None where that is all."""
+        name, module = self.called((), scope, "mask")
+        which = parts[0]
+        if function == "select_n" and len(units) == 2 and isinstance(which, Fixed) and which.numbers is not None:
+            others, these = (self.array(each) for each in units)
+            return Pointwise(self.recorder.choose(which.numbers != 0, these, others, name, module), scope)
+        x = units[0]
+        if len(units) > 1 or not isinstance(x, Pointwise):
+            return None
+        mask, changes = mask_of(function, parts), function in SCALES or function == "neg"
+        if mask is None and not (changes and any(map(ax.hides, x.root.axes))):
+            return None
+        if mask is not None and not any(map(ax.holds_keys, x.root.axes)) and not self.recorder.blanks(x.root, mask):
+            return None
+        kind = Kind.ADD if function in SHIFTS else Kind.MULTIPLY if changes else Kind.ACTIVATION
+        arrays = [self.array(each) for each in parts]
+        return Pointwise(self.recorder.elementwise(arrays, kind, name, module, mask=mask), scope)
 
     def named(self, name: str, x: Pointwise, scope: str, weights: tuple[Weight, ...] = ()) -> Pointwise:
         """A function of each value that has a name of its own, such as an activation."""
@@ -482,6 +505,20 @@ def _weights(fixed: Iterable[Fixed]) -> tuple[Weight, ...]:
 
 def _once(*groups: Iterable[Weight]) -> tuple[Weight, ...]:
     return tuple({weight.identity: weight for group in groups for weight in group}.values())
+
+
+def mask_of(function: str, parts: Sequence[Value]) -> Mask | None:
+    """What a function hides of its only argument that depends on an input; None where it is no mask."""
+    fixed = [each for each in parts if isinstance(each, Fixed)]
+    if function == "select_n" and len(parts) == 3 and isinstance(parts[0], Fixed) and len(fixed) == 2:
+        which, chosen = parts[0].numbers, int(isinstance(parts[1], Fixed))
+        return of_choice(None if which is None else which == chosen, fixed[1].numbers)
+    if len(fixed) != 1 or fixed[0].weights or math.prod(fixed[0].shape) < 2:
+        return None
+    if function in SHIFTS:
+        known = fixed[0].numbers
+        return of_sum(-known if function == "sub" and known is not None and parts[1] is fixed[0] else known)
+    return of_product(fixed[0].numbers) if function == "mul" else None
 
 
 def _activation(functions: frozenset[str]) -> str:

@@ -189,7 +189,8 @@ class Walk:
         body = called_by(step.parameters)
         name = _name_of(step, body)
         units = [each for each in step.inputs if not isinstance(each, Fixed)]
-        if name and len(units) == 1 and step.shapes == (units[0].shape,) and _is_pointwise(body):
+        scores = len(units) == 1 and isinstance(units[0], Pointwise) and any(map(ax.scores_of, units[0].root.axes))
+        if name and not scores and len(units) == 1 and step.shapes == (units[0].shape,) and _is_pointwise(body):
             weights = tuple([one for each in step.inputs if isinstance(each, Fixed) for one in each.weights])
             if isinstance(units[0], Pointwise):
                 return [self.ledger.named(name, units[0], step.scope, weights)]
@@ -288,20 +289,24 @@ class Walk:
         shape = step.shapes[shown]
         name, module = self.called(weights, step.scope, "scan")
         macs = length * sum(each.macs for each in work)
-        layer = self.recorder.recurrent(units[0], 0, shape, macs, [self.recorder.constant((), weights)], name, module)
+        layer = self.recorder.recurrent(
+            units[0], 0, shape, macs, [self.recorder.constant((), weights)], name, module,
+            reverse=bool(step.parameters["reverse"]), states=others, steps=shown >= carries,
+        )  # fmt: skip
         return [
-            Pointwise(layer if shape == own else self._state(layer, own, name, module), step.scope)
+            Pointwise(self._result(layer, place, shown, carries, own, (name, module)), step.scope)
             if need
             else Fixed(self.recorder.constant(own))
-            for own, need in zip(step.shapes, used, strict=True)
+            for place, (own, need) in enumerate(zip(step.shapes, used, strict=True))
         ]
 
-    def _state(self, layer: Any, shape: Shape, name: str, module: str) -> Any:
-        """Another result of a recurrent layer: its last step, where it has the shape of one."""
-        if layer.shape[1:] == shape:
-            last = self.recorder.gather([layer], (1, *shape), name=name, module=module)
-            return self.recorder.reshape(last, shape)
-        return self.recorder.gather([layer], shape, name=name, module=module)
+    def _result(
+        self, layer: Array, place: int, shown: int, carries: int, shape: Shape, named: tuple[str, str]
+    ) -> Array:
+        """One of the results of a recurrent layer: the one that is its row, its last state, or other steps."""
+        if place == shown or layer.is_constant:
+            return layer
+        return self.recorder.state(layer, 0, shape) if place < carries else self.recorder.steps(layer, shape, *named)
 
 
 def called_by(parameters: Mapping[str, Any]) -> Any:

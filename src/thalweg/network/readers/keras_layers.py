@@ -8,12 +8,13 @@ of its input.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from thalweg.network.graph import Kind
 from thalweg.network.readers.arrays import Array, Slide
+from thalweg.network.readers.masks import LOW, Mask, of_difference, of_product, of_sum
 from thalweg.network.readers.recorder import Recorder
 
 Shape = tuple[int, ...]
@@ -320,11 +321,35 @@ def _attended(call: Call) -> Array:
         call.walk.inside(dense, x, call)
         for dense, x in zip((layer.query_dense, layer.key_dense, layer.value_dense), (query, key, value), strict=True)
     ]
-    heads = [call.recorder.permute(each, (0, 2, 1, 3)) for each in projected]  # (batch, heads, tokens, depth)
-    mixed = call.recorder.attention(heads[0], heads[1], heads[2], **call.part("attention"))
-    result = call.walk.inside(layer.output_dense, call.recorder.permute(mixed, (0, 2, 1, 3)), call)
+    rank = len(projected[0].shape)  # batch, positions, heads, depth
+    given_axes = getattr(layer, "_attention_axes", None) or range(1, rank - 2)
+    over = [axis % (rank - 1) for axis in ([given_axes] if isinstance(given_axes, int) else given_axes)]
+    rest = [axis for axis in range(1, rank - 2) if axis not in over]
+    order = [0, *rest, rank - 2, *over, rank - 1]
+    turned = [call.recorder.permute(each, order) for each in projected]
+    front = len(rest) + 2
+    q, k, v = (
+        call.recorder.reshape(each, (*each.shape[:front], math.prod(each.shape[front:-1]), each.shape[-1]))
+        for each in turned
+    )
+    mixed = call.recorder.attention(q, k, v, **call.part("attention"), **_masks(call))
+    apart = call.recorder.reshape(mixed, (*turned[0].shape[:-1], v.shape[-1]))
+    back = call.recorder.permute(apart, [order.index(axis) for axis in range(rank)])
+    result = call.walk.inside(layer.output_dense, back, call)
     assert isinstance(result, Array)
     return result
+
+
+def _masks(call: Call) -> dict[str, Any]:
+    """What queries do not see, from the options of a call: what comes later, or what a mask hides."""
+    import numpy as np
+
+    hides, causal = call.options.get("attention_mask"), bool(call.options.get("use_causal_mask"))
+    others = [call.options.get(name) for name in ("mask", "query_mask", "value_mask", "key_mask")]
+    unknown = isinstance(hides, Array) or any(each is not None for each in call.walk.keras.tree.flatten(others))
+    if hides is None and not unknown:
+        return {"causal": causal}
+    return {"mask": Mask(None if unknown else np.asarray(hides) != 0, LOW), "causal": causal}
 
 
 def _plain_attention(call: Call) -> Any:
@@ -332,7 +357,8 @@ def _plain_attention(call: Call) -> Any:
     if call.layer.score_mode != "dot" or not isinstance(held, list | tuple):
         return []
     query, value = held[0], held[1]
-    made = call.recorder.attention(query, held[2] if len(held) > 2 else value, value, **call.named())
+    key = held[2] if len(held) > 2 else value
+    made = call.recorder.attention(query, key, value, **call.named(), **_masks(call))
     weights = call.weights()
     if weights:
         made = call.recorder.elementwise([made], Kind.MULTIPLY, weights=weights, **call.part("scale"))
@@ -346,24 +372,28 @@ _GATES = {"SimpleRNN": 1, "LSTM": 4, "GRU": 3}
 
 def _recurrent(call: Call) -> Any:
     layer = call.layer
-    made = _recurrent_row(call, layer, call.x, call.named())
-    return _states(call, layer, made) if layer.return_state else made
+    begun = call.walk.keras.tree.flatten([*call.arguments[1:], call.options.get("initial_state")])
+    made = _recurrent_row(call, layer, call.x, call.named(), [each for each in begun if isinstance(each, Array)])
+    every = made
+    if layer.go_backwards and layer.return_sequences:  # its last step comes first
+        every = call.recorder.take(made, 1, range(made.shape[1])[::-1], **call.named())
+    return [every, *_states(call, layer, made)] if layer.return_state else every
 
 
-def _recurrent_row(call: Call, layer: Any, x: Array, named: Mapping[str, Any]) -> Array:
+def _recurrent_row(call: Call, layer: Any, x: Array, named: Mapping[str, Any], states: Sequence[Array] = ()) -> Array:
     """One row: the products of the inputs and of the last state with all gates, at every step."""
     steps, width, units = x.shape[1], x.shape[2], layer.units
     gates = next(_GATES[kind.__name__] for kind in type(layer).__mro__ if kind.__name__ in _GATES)
     shape = (1, steps, units) if layer.return_sequences else (1, units)
     macs = steps * gates * units * (width + units)
-    return call.recorder.recurrent(x, 1, shape, macs, call.weights(layer), **named)
+    reverse = bool(layer.go_backwards)
+    return call.recorder.recurrent(x, 1, shape, macs, call.weights(layer), **named, reverse=reverse, states=states)
 
 
 def _states(call: Call, layer: Any, made: Array) -> list[Array]:
     count = 2 if any(kind.__name__ == "LSTM" for kind in type(layer).__mro__) else 1
     shape = (1, layer.units)
-    last = [call.recorder.gather([made], shape, **call.part("state")) for _ in range(count)]
-    return [made, *last]
+    return [call.recorder.state(made, 1, shape) for _ in range(count)]
 
 
 def _both_ways(call: Call) -> Any:
@@ -412,9 +442,14 @@ def _function(call: Call) -> Array:
 
 
 def _soft(call: Call) -> Array:
-    axis = call.layer.axis
+    import numpy as np
+
+    axis, x, hides = call.layer.axis, call.x, call.options.get("mask")
+    if hides is not None:
+        mask = Mask(None if isinstance(hides, Array) else np.asarray(hides) != 0, LOW, replaces=False)
+        x = call.recorder.elementwise([x], Kind.ADD, **call.part("mask"), mask=mask)
     name, axis = ("softmax", axis) if isinstance(axis, int) else ("", -1)
-    return _activated(call, call.x, name, call.named(), axis)
+    return _activated(call, x, name, call.named(), axis)
 
 
 def _pointwise(call: Call) -> Array:
@@ -427,9 +462,27 @@ def _dropped(call: Call) -> Array:
 
 def _merged(kind: Kind) -> Callable[[Call], Array]:
     def merge(call: Call) -> Array:
-        return call.recorder.elementwise(call.operands(), kind, **call.named())
+        return call.recorder.elementwise(call.operands(), kind, **call.named(), mask=_table(call))
 
     return merge
+
+
+def _table(call: Call) -> Mask | None:
+    """What numbers that are added or multiplied hide, where they are one of two arguments."""
+    import numpy as np
+
+    held = call.walk.keras.tree.flatten([call.arguments, call.options])
+    tables = [place for place, each in enumerate(held) if not isinstance(each, Array) and hasattr(each, "shape")]
+    if len(held) != 2 or len(tables) != 1 or hasattr(held[tables[0]], "trainable") or not held[tables[0]].shape:
+        return None
+    function = _MASKING.get(type(call.layer).__name__)
+    if function is of_difference and tables == [0]:
+        function = of_sum
+    return None if function is None else function(np.asarray(held[tables[0]]))
+
+
+_MASKING = {"Add": of_sum, "Subtract": of_difference, "Multiply": of_product}
+"""What numbers hide by how they are used."""
 
 
 def _concatenated(call: Call) -> Array:

@@ -62,7 +62,10 @@ class Moves(Positions):
         if len(indices) == x.shape[axis] and step > 0:
             return x
         if not ax.has_positions(x.axes[axis]) or x.is_constant:
-            return replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.features(len(indices))))
+            scores = ax.scores_of(x.axes[axis])
+            keeps = scores is not None and indices == range(len(indices)) and len(indices) >= scores.many
+            held = ax.keys(len(indices), scores) if keeps else ax.some_of(x.axes[axis], len(indices))
+            return replace(x, shape=shape, axes=with_axis(x.axes, axis, held))
         x = self._unfolded(x, axis, module)
         whole = self._whole_axis(x, axis)
         if step < 1 and whole is not None:
@@ -96,7 +99,7 @@ class Moves(Positions):
             if whole is None and not x.is_constant and extent == 1:
                 whole = self._single_positions(x).get(axis)
             if x.is_constant or (whole is None and not ax.has_positions(x.axes[axis])):
-                x = replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.features(shape[axis])))
+                x = replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.some_of(x.axes[axis], shape[axis])))
             elif whole is None:
                 x = self.gather([x], shape, lost=(axis,), name=name, module=module)
             else:
@@ -130,17 +133,32 @@ class Moves(Positions):
         units = self._evened(units, module)
         flat = [replace(each, axes=with_axis(each.axes, axis, ())) for each in units]
         around = tuple(1 if place == axis else extent for place, extent in enumerate(shape))
-        axes = with_axis(self._common(flat, around), axis, ax.features(shape[axis]))
+        # Behind the scores of all keys may stand one for none of them.
+        scores = ax.scores_of(units[0].axes[axis]) if len(units) == 1 and not parts[0].is_constant else None
+        atoms = tuple(ax.atoms_of(each.axes[axis] for each in units))
+        some = ax.some_of(atoms, shape[axis])
+        if ax.holds_keys(some) and len(units) < len(parts):  # which of them numbers stand for
+            some = ax.keys(shape[axis], hides=True)
+        held = ax.keys(shape[axis], scores) if scores else some
+        axes = with_axis(self._common(flat, around), axis, held)
         units = self._in_step(units, with_axis(axes, axis, ()), name, module, but=axis)
         return self._make(
-            Kind.CONCATENATE, units, tuple(shape), axes, name, module, weights=together(parts), channel=axis
+            Kind.CONCATENATE,
+            units,
+            tuple(shape),
+            axes,
+            name,
+            module,
+            weights=together(parts),
+            channel=axis,
+            keeps=scores is not None,
         )
 
     def take(self, x: Array, axis: int, places: Sequence[int], name: str = "gather", module: str = "") -> Array:
         """Known places of one axis, in any order and as often as they are named."""
         shape = (*x.shape[:axis], len(places), *x.shape[axis + 1 :])
         if x.is_constant or not ax.has_positions(x.axes[axis]):
-            return replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.features(len(places))))
+            return replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.some_of(x.axes[axis], len(places))))
         x = self._unfolded(x, axis, module)
         block = self._block(x, axis)
         if block > 1:
@@ -305,7 +323,10 @@ class Moves(Positions):
             for place, extent in enumerate(shape)
         )
         work = Work(macs, macs, macs) if macs else None
-        return self._make(Kind.GATHER, units, shape, axes, name, module, weights=together(parts), work=work)
+        masked = any(map(ax.holds_keys, (axis for each in units for axis in each.axes)))  # some may be hidden
+        return self._make(
+            Kind.GATHER, units, shape, axes, name, module, weights=together(parts), work=work, masked=masked
+        )
 
     def _in_step(
         self, parts: Sequence[Array], axes: Axes, name: str, module: str, but: int | None = None

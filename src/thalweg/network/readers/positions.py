@@ -82,7 +82,8 @@ class Positions(Writer):
         def best(axis: int, among: Sequence[Array]) -> Axis:
             fitting = [each.axes[axis] for each in among if each.shape[axis] == shape[axis] and each.axes[axis]]
             known = [held for held in fitting if any(atom.axis not in (None, LOST) for atom in held)]
-            return next(iter([*known, *(held for held in fitting if ax.has_positions(held))]), ax.features(shape[axis]))
+            known += [held for held in fitting if ax.has_positions(held) or ax.holds_keys(held)]
+            return next(iter(known), ax.features(shape[axis]))
 
         axes = tuple([best(axis, parts) for axis in range(len(shape))])
         grids = [ax.grid(each.axes, self._axes) for each in parts]

@@ -26,17 +26,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from thalweg.network.counts import taps_inside
 from thalweg.network.graph import Kind, Operation, Resampling, Tensor, Window, Work
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Slide, together, with_axis
 from thalweg.network.readers.axes import Axes
-from thalweg.network.readers.moves import Moves
+from thalweg.network.readers.masks import Mask, of_choice, towards
+from thalweg.network.readers.products import Products
 from thalweg.network.readers.resampling import adaptive
 
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-class Recorder(Moves):
+
+class Recorder(Products):
     """Writes a run down as a `Graph`; these are the operations that compute, on those that move values."""
 
     def elementwise(
@@ -46,6 +52,7 @@ class Recorder(Moves):
         name: str = "",
         module: str = "",
         weights: Sequence[Array] = (),
+        mask: Mask | None = None,
     ) -> Array:
         """A function of each value, or of the values in the same place of several arrays, repeated as NumPy does.
 
@@ -58,6 +65,7 @@ class Recorder(Moves):
             name: what people call it.
             module: the path of the module that does it.
             weights: parameters that it has besides.
+            mask: what it hides of the only argument that depends on an input.
         """
         rank = max(len(each.shape) for each in parts)
         padded = [(1,) * (rank - len(each.shape)) + each.shape for each in parts]
@@ -69,14 +77,20 @@ class Recorder(Moves):
         lined = [self.expand(each, (1,) * (rank - len(each.shape)) + each.shape) for each in units]
         lined = self._evened(lined, module)
         axes = self._common(lined, shape)
-        if len({each.id for each in units}) == 1 and kind in (Kind.ADD, Kind.MULTIPLY):
+        if mask is not None and len(lined) == 1:
+            masked = self._masked(self.expand(lined[0], shape), mask, kind, used, name, module)
+            if masked is not None:
+                return masked
+        axes, hides = self._as_scores(axes, kind, lined)
+        if len({each.id for each in units}) == 1 and kind in (Kind.ADD, Kind.MULTIPLY) and not hides:
             whole = next((each for each in lined if each.shape == shape), None)
             if not used and whole is not None:
-                return whole
+                return replace(whole, axes=axes)
             if kind is Kind.ADD and len(units) == 1 and whole is not None and self.takes_bias(whole, used):
                 return whole
         lined = self._in_step(lined, axes, name, module)
-        return self._make(kind, lined, shape, axes, name or kind.value, module, weights=used)
+        name = name or kind.value
+        return self._make(kind, lined, shape, axes, name, module, weights=used, masked=hides, keeps=not hides)
 
     def normalise(
         self, x: Array, over: Sequence[int], weights: Sequence[Array] = (), name: str = "norm", module: str = ""
@@ -86,14 +100,24 @@ class Recorder(Moves):
             return self.constant(x.shape, together([x, *weights]))
         everywhere = any(ax.has_positions(x.axes[axis]) for axis in over)
         kind = Kind.SPATIAL_NORMALISATION if everywhere else Kind.NORMALISATION
-        return self._make(kind, [x], x.shape, x.axes, name, module, weights=together([x, *weights]))
+        axes = self._shared(x.axes) if over else x.axes
+        return self._make(
+            kind, [x], x.shape, axes, name, module, weights=together([x, *weights]), keeps=axes is not x.axes
+        )
 
-    def softmax(self, x: Array, axis: int, name: str = "softmax", module: str = "") -> Array:
-        """Shares of a whole along one axis."""
-        if x.is_constant:
-            return x
-        _, across = self._mixed(x, x.axes[axis], keep=True)
-        return self._make(Kind.ACTIVATION, [x], x.shape, x.axes, name, module, across=across)
+    def choose(self, chosen: NDArray[Any] | None, x: Array, y: Array, name: str = "", module: str = "") -> Array:
+        """The values of one array where truth values say so, where they are known, and those of another elsewhere."""
+        if chosen is None:
+            return self.elementwise([x, y], name=name, module=module)
+        import numpy as np
+
+        shape = np.broadcast_shapes(chosen.shape, x.shape, y.shape)
+        left = []
+        for each, kept in ((x, chosen), (y, ~chosen)):
+            whole, mask = self.expand(each, shape), of_choice(kept, 0)
+            blanks = not each.is_constant and self.blanks(whole, mask)
+            left.append(self.elementwise([whole], name=name, module=module, mask=mask) if blanks else whole)
+        return self.elementwise(left, name=name, module=module)
 
     def slide(
         self,
@@ -171,7 +195,7 @@ class Recorder(Moves):
         axes = x.axes
         for axis in over:  # a linear layer leaves positions where they are
             if kind is not Kind.LINEAR or shape[axis] == 1 or not ax.has_positions(x.axes[axis]):
-                axes = with_axis(axes, axis, ax.features(shape[axis]))
+                axes = with_axis(axes, axis, ax.some_of(x.axes[axis], shape[axis]))
         return x, axes, across
 
     def _is_linear(self, x: Array, over: Sequence[int], window: Window) -> bool:
@@ -278,98 +302,11 @@ class Recorder(Moves):
         kind, work = (Kind.GLOBAL_POOL, Work(size, size, 0)) if pools else (Kind.REDUCE, None)
         if pools and set(across) >= set(range(self._axes)):
             work = None  # counted by its shapes, which knows of padding
-        return self._make(kind, [x], shape, axes, name or kind.value, module, weights=used, across=across, work=work)
-
-    def product(
-        self,
-        x: Array,
-        y: Array,
-        contracted: tuple[Sequence[int], Sequence[int]],
-        batch: tuple[Sequence[int], Sequence[int]] = ((), ()),
-        *,
-        bias: Array | None = None,
-        macs: int | None = None,
-        name: str = "",
-        module: str = "",
-    ) -> Array:
-        """A sum of products over the contracted axes, by itself for every index of the batch axes.
-
-        The axes of the result are the batch axes, then the others of x, then the others of y (XLA's `dot_general`).
-        With weights on one side it is a linear layer, else a matrix product of units.
-
-        Args:
-            x: one factor.
-            y: the other.
-            contracted: the axes of x and of y that are summed over, in pairs.
-            batch: the axes of x and of y that go together, in pairs.
-            bias: added to a linear layer.
-            macs: its multiply-accumulates, where they are fewer because one factor is known to hold zeros.
-            name: what people call it.
-            module: the path of the module that does it.
-        """
-        free = [
-            [axis for axis in range(len(each.shape)) if axis not in (*contracted[side], *batch[side])]
-            for side, each in enumerate((x, y))
-        ]
-        shape = tuple(
-            [max(x.shape[a], y.shape[b]) for a, b in zip(*batch, strict=True)]
-            + [x.shape[axis] for axis in free[0]]
-            + [y.shape[axis] for axis in free[1]]
-        )
-        used = together([x, y] + ([] if bias is None else [bias]))
-        if x.is_constant and y.is_constant:
-            return self.constant(shape, used)
-        depth = math.prod(x.shape[axis] for axis in contracted[0])
-        macs = math.prod(shape) * depth if macs is None else macs
-        sides: list[Array] = []
-        across: set[int] = set()
-        for side, each in enumerate((x, y)):
-            mixed, everywhere = self._mixed(each, ax.atoms_of(each.axes[axis] for axis in contracted[side]))
-            sides.append(mixed)
-            across.update(everywhere)
-        front = [
-            sides[0].axes[a] if ax.has_positions(sides[0].axes[a]) or sides[1].is_constant else sides[1].axes[b]
-            for a, b in zip(*batch, strict=True)
-        ] + [sides[0].axes[axis] for axis in free[0]]
-        taken = {atom.axis for atom in ax.atoms_of(front)} - {None}
-        twice = [axis for axis in free[1] if any(atom.axis in taken for atom in sides[1].axes[axis])]
-        again = [atom for atom in ax.atoms_of(sides[1].axes[axis] for axis in twice) if atom.axis is not None]
-        back = [ax.features(y.shape[axis]) if axis in twice else sides[1].axes[axis] for axis in free[1]]
-        # Positions of both factors: those of y become channels, each of which sees its own place.
-        sides[1], everywhere = self._mixed(sides[1], again)
-        across.update(everywhere)
-        axes = (*front, *back)
-        units = [
-            self._repeated(each, ax.grid(axes, self._axes), tuple(across)) for each in sides if not each.is_constant
-        ]
-        kind = Kind.MATMUL if len(units) == 2 else Kind.LINEAR
+        # What is hidden in all heads is so in their mean.
+        aside = not any(ax.has_positions(x.axes[axis]) or ax.holds_keys(x.axes[axis]) for axis in over)
         return self._make(
-            kind, units, shape, axes, name or kind.value, module,
-            weights=used, across=tuple(sorted(across)), work=Work(macs, macs, macs),
-        )  # fmt: skip
-
-    def attention(
-        self, q: Array, k: Array, v: Array, name: str = "attention", module: str = "", bias: Array | None = None
-    ) -> Array:
-        """Scaled dot-product attention: `(..., queries, depth)`, `(..., keys, depth)` and `(..., keys, width)`.
-
-        Queries may have more heads (an axis before the last two) than keys and values, in groups. A bias on the scores
-        may have weights of its own, such as those of relative positions.
-        """
-        shape = (*q.shape[:-1], v.shape[-1])
-        macs = math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
-        units = [q]
-        across: set[int] = set()
-        for each in (k, v):
-            mixed, everywhere = self._mixed(each, each.axes[-2], keep=True)
-            across.update(everywhere)
-            units.append(mixed)
-        axes = (*q.axes[:-1], ax.features(shape[-1]))
-        units = [each for each in units if not each.is_constant]
-        used = together([q, k, v, *([] if bias is None else [bias])])
-        return self._make(
-            Kind.ATTENTION, units, shape, axes, name, module, weights=used,
-            across=tuple(sorted(across)), work=Work(macs, macs, macs),
+            kind, [x], shape, axes, name or kind.value, module,
+            weights=used, across=across, work=work, keeps=aside and not used,
         )  # fmt: skip
 
     def embedding(self, ids: Array, table: Array, name: str = "embedding", module: str = "") -> Array:
@@ -407,21 +344,59 @@ class Recorder(Moves):
         weights: Sequence[Array],
         name: str,
         module: str = "",
+        reverse: bool | None = None,
+        states: Sequence[Array] = (),
+        steps: bool | None = None,
     ) -> Array:
-        """A recurrent layer: each unit sees all steps along the axis `time`; `shape` is that of its output.
+        """A recurrent layer, whose units see the steps before their own.
 
-        An output with fewer axes than x has no steps: it is the last state.
+        Args:
+            x: the sequence.
+            time: its axis of steps.
+            shape: that of the output; with fewer axes than x has it has no steps, and is the last state.
+            macs: its multiply-accumulates.
+            weights: its parameters.
+            name: what people call it.
+            module: the path of the module that does it.
+            reverse: whether it begins with the last step, and units see those behind theirs; None where it goes both
+                ways, and they see all.
+            states: those that it begins with.
+            steps: whether the output has steps, where its shape does not say so.
         """
-        steps = len(shape) == len(x.shape)
+        steps = len(shape) == len(x.shape) if steps is None else steps
         x, across = self._mixed(x, x.axes[time], keep=steps)
         axes = tuple(
             x.axes[time] if steps and place == time and extent == x.shape[time] else ax.features(extent)
             for place, extent in enumerate(shape)
         )
+        units = [x, *(each for each in states if not each.is_constant)]
+        one_way = reverse is not None and steps and axes[time] and self._whole_axis(x, time) is not None
+        span = replace(towards(bool(reverse)), here=tuple(range(1, len(units)))) if one_way else None
         return self._make(
-            Kind.RECURRENT, [x], tuple(shape), axes, name, module,
-            weights=together(weights), across=across, work=Work(macs, macs, macs),
+            Kind.RECURRENT, units, tuple(shape), axes, name, module,
+            weights=together(weights), across=across, span=span, work=Work(macs, macs, macs),
+            masked=reverse is not None and bool(steps) and not one_way and ax.has_positions(x.axes[time]),
         )  # fmt: skip
+
+    def steps(self, layer: Array, shape: Sequence[int], name: str, module: str) -> Array:
+        """What a recurrent layer puts out at every step besides, along the first axis."""
+        axes = (layer.axes[0], *(ax.features(extent) for extent in shape[1:]))
+        return self._make(Kind.REDUCE, [layer], tuple(shape), axes, name, module)
+
+    def state(self, layer: Array, time: int, shape: Sequence[int]) -> Array:
+        """The state that a recurrent layer with the axis `time` of steps is left in, as another result of it."""
+        if layer.id is None:
+            return self.constant(shape, layer.weights)
+        held = tuple(() if axis == time else each for axis, each in enumerate(layer.axes))
+        axes = tuple(ax.features(extent) for extent in shape)
+        if any(ax.has_positions(each) for each in held):  # of examples that are positions too
+            axes = tuple(ax.lost(extent) for extent in shape)
+        made = Array(tuple(shape), axes, self._ids)
+        self._ids += 1
+        place = self._makers[layer.id]
+        maker = self._operations[place]
+        self._operations[place] = replace(maker, outputs=(*maker.outputs, self._tensor(made, None)))
+        return made
 
     def unknown(
         self, parts: Sequence[Array], shape: Sequence[int], name: str, module: str = "", weights: Sequence[Array] = ()

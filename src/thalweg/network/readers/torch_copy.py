@@ -9,8 +9,9 @@ from typing import Any
 
 from thalweg.errors import InputError
 from thalweg.network.readers.lazy_torch import torch
+from thalweg.network.readers.masks import LOW, MOST
 
-MOST_VALUES = 1 << 16
+MOST_VALUES = MOST
 """Constants of up to so many elements keep their values."""
 
 
@@ -121,9 +122,18 @@ def _without_values(tensor: torch.Tensor) -> torch.Tensor:
         return lazy
     if isinstance(tensor, torch.nn.Parameter):
         return torch.nn.Parameter(_alike(tensor.detach()), requires_grad=tensor.requires_grad)
-    if not tensor.is_floating_point() and tensor.device.type == "cpu" and tensor.numel() <= MOST_VALUES:
-        return tensor.detach().clone()  # indices and the like, which may decide where values come from
+    if tensor.device.type == "cpu" and tensor.numel() <= MOST_VALUES:
+        own = tensor.detach()
+        if not tensor.is_floating_point() or _is_mask(own):
+            return own.clone()  # indices and the like, which may decide where values come from
     return _alike(tensor.detach())
+
+
+def _is_mask(numbers: torch.Tensor) -> bool:
+    """Whether real numbers of several axes tell only what is kept and what is hidden."""
+    if numbers.dim() < 2 or not bool(numbers.any()):  # zeros may yet become anything
+        return False
+    return bool(((numbers == 0) | (numbers == 1) | (numbers <= LOW)).all())
 
 
 def _alike(tensor: torch.Tensor) -> torch.Tensor:

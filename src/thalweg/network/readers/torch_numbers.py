@@ -9,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.lazy_torch import torch
+from thalweg.network.readers.masks import LOW
 from thalweg.network.readers.torch_copy import MOST_VALUES
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from thalweg.network.readers.torch_routing import Choice
 
 MARK = "_thalweg"
@@ -29,6 +32,9 @@ _VIEWS = frozenset({"expand", "expand_as", "select", "slice", "squeeze", "unsque
 _ONE_BY_ONE = frozenset({"to", "_to_copy", "clone", "contiguous", "__and__", "__or__", "where"})
 """Operations on one number at a time that PyTorch does not mark as such."""
 
+_SHOWN = _VIEWS | {"to", "_to_copy", "view", "_unsafe_view", "reshape", "clone", "contiguous", "unflatten", "flatten"}
+"""Operations that give the same numbers, perhaps in another shape, or elsewhere."""
+
 _UNWRITTEN = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"})
 """Operations that make constants whose numbers come later; until then we take them for 0."""
 
@@ -43,6 +49,7 @@ class Traced:
         base: the tensor that it is a view of.
         since: which of the versions of that one it shows.
         version: how often it was written into.
+        low: where what was made of weights is low enough to hide scores, whatever they hold.
         choice: how often its numbers name or let through what, where a network has chosen by data.
     """
 
@@ -51,6 +58,7 @@ class Traced:
     base: torch.Tensor | None = None
     since: int = 0
     version: int = 0
+    low: torch.Tensor | None = None
     choice: Choice | None = None
 
 
@@ -195,6 +203,62 @@ def without_numbers(x: Any) -> Any:
     if isinstance(x, torch.Tensor):
         return torch.empty_like(x, device="meta")
     return type(x)(without_numbers(each) for each in x) if type(x) in (list, tuple) else x
+
+
+def numbers_of(marks: Sequence[Traced], array: Array) -> NDArray[Any] | None:
+    """The numbers of a constant, where they are known; along axes on which they repeat, once.
+
+    Of what was made of weights it is only known where it hides scores; 0 stands elsewhere.
+
+    Args:
+        marks: those of the arguments of an operation.
+        array: that of one of them.
+    """
+    mark = next((mark for mark in marks if mark.array is array), None)
+    if mark is None:
+        return None
+    value = mark.value if mark.low is None else torch.zeros(()).masked_fill(mark.low, -torch.inf)
+    if value is None or value.is_meta or not value.numel():
+        return None
+    few = _one_of_each(value)
+    numbers: NDArray[Any] = (few.float() if few.is_floating_point() else few).numpy()
+    return numbers
+
+
+def low_in(func: Any, args: Any, kwargs: Any) -> torch.Tensor | None:
+    """Where what is made of weights and known numbers hides scores, as truth values; None where that is not known."""
+    operation = func.overloadpacket.__name__.rstrip("_")
+    try:
+        if operation in ("add", "sub") and kwargs.get("alpha", 1) == 1:
+            one, other = _low(args[0]), _low(args[1], negative=operation == "sub")
+            return one if other is None else other if one is None else one | other
+        if operation == "masked_fill" and _low(args[2]) is not None:
+            one, other = _low(args[0]), value_of(args[1])
+            return one if other is None else other if one is None else one | other
+        if operation == "where" and (chosen := value_of(args[0])) is not None:
+            cases = [torch.tensor(False) if low is None else low for low in map(_low, args[1:])]
+            made = torch.where(chosen, *cases)
+            return made if bool(made.any()) else None
+        if operation in _SHOWN and (low := _low(args[0])) is not None:
+            moved: torch.Tensor = low if operation in ("to", "_to_copy") else func(low, *args[1:], **kwargs)
+            return moved
+    except (RuntimeError, IndexError, TypeError):
+        return None
+    return None
+
+
+def _low(x: Any, negative: bool = False) -> torch.Tensor | None:
+    """Where an argument is known to hide scores, once it is added or subtracted."""
+    if not isinstance(x, torch.Tensor):
+        return torch.tensor(True) if x <= LOW and not negative else None
+    mark: Traced | None = getattr(x, MARK, None)
+    if mark is not None and mark.low is not None:
+        return None if negative else mark.low
+    value = value_of(x)
+    if value is None or value.dtype is torch.bool:
+        return None
+    low = (-value if negative else value) <= LOW
+    return low if bool(low.any()) else None
 
 
 def places_of(marks: Sequence[Traced], array: Array) -> list[int] | None:

@@ -19,10 +19,10 @@ from dataclasses import replace
 from typing import Any
 
 from thalweg.network.graph import Kind
-from thalweg.network.readers import axes as ax
 from thalweg.network.readers import torch_moves as _moves
 from thalweg.network.readers import torch_windows as _windows
 from thalweg.network.readers.arrays import Array
+from thalweg.network.readers.torch_masks import mask_of, of_scores
 from thalweg.network.readers.torch_rules import (
     RULES,
     Answer,
@@ -75,13 +75,24 @@ def _layer_norm(
 
 
 @rule(
-    "softmax", "log_softmax", "_softmax", "_log_softmax", "_safe_softmax", "cumsum", "cumprod", "logcumsumexp",
-    "argsort", "renorm",
+    "softmax", "log_softmax", "_softmax", "_log_softmax", "_safe_softmax", "argsort", "renorm",
 )  # fmt: skip
 def _softmax(call: Call, x: Array, dim: Any = -1, *_: Any, **__: Any) -> Answer:
     if not isinstance(dim, int) or not x.shape:
         return None
-    return call.recorder.softmax(x, dim % len(x.shape), **call.named())
+    along = call.recorder.softmax if call.operation in _SHARES else call.recorder.along
+    return along(x, dim % len(x.shape), **call.named())
+
+
+_SHARES = frozenset({"softmax", "_softmax", "_safe_softmax"})
+
+
+@rule("cumsum", "cumprod", "logcumsumexp", "cummax", "cummin")
+def _cumulative(call: Call, x: Array, dim: Any = -1, *_: Any, **__: Any) -> Answer:
+    if not isinstance(dim, int) or not x.shape:
+        return None
+    made = call.recorder.accumulate(x, dim % len(x.shape), **call.named())
+    return [made] * len(call.shapes)
 
 
 # Sums and extremes.
@@ -154,7 +165,10 @@ def _add_product(call: Call, bias: Array, x: Array, y: Array, *, beta: float = 1
     if call.operation == "addbmm":
         return None
     made = _times(call, x, y, bias if bias.is_constant else None)
-    return made if bias.is_constant else _plus(call, made, bias)
+    if bias.is_constant and bias.weights:
+        return made
+    mask = of_scores(bias, call.numbers)
+    return call.recorder.elementwise([made, bias], Kind.ADD, f"{call.name}.add", call.module, mask=mask)
 
 
 @rule("mm", "bmm", "matmul", "mv", "dot", "vdot", "inner")
@@ -185,19 +199,28 @@ def _times(call: Call, x: Array, y: Array, bias: Array | None = None, macs: int 
     """`x @ y`, as NumPy and PyTorch define it for any number of axes."""
     weight = next((each for each in (y, x) if each.is_constant and each.weights), bias)
     named = call.named(weight)
+    hides = any(_hides(call, each) for each in (x, y))
     rows, columns = len(x.shape), len(y.shape)
     contracted = ((rows - 1,), (max(0, columns - 2),))
     if min(rows, columns) < 2 or columns == 2:
         if columns > 2:  # a vector from the left: its place among the results is the last but one, which is gone
             contracted = ((0,), (columns - 2,))
-        return call.recorder.product(x, y, contracted, bias=bias, macs=macs, **named)
+        return call.recorder.product(x, y, contracted, bias=bias, macs=macs, hides=hides, **named)
     if rows < columns:
         x = call.recorder.reshape(x, (1,) * (columns - rows) + x.shape, **named)
     elif columns < rows:
         y = call.recorder.reshape(y, (1,) * (rows - columns) + y.shape, **named)
     together = tuple(range(len(x.shape) - 2))
     contracted = ((len(x.shape) - 1,), (len(x.shape) - 2,))
-    return call.recorder.product(x, y, contracted, (together, together), bias=bias, macs=macs, **named)
+    return call.recorder.product(x, y, contracted, (together, together), bias=bias, macs=macs, hides=hides, **named)
+
+
+def _hides(call: Call, table: Array) -> bool:
+    """Whether a factor is a table that nobody learns and that may hold zeros."""
+    if not table.is_constant or table.weights:
+        return False
+    numbers = call.numbers(table)
+    return numbers is None or not numbers.all()
 
 
 @rule("bilinear")
@@ -221,17 +244,27 @@ def _grouped_product(call: Call, x: Array, weight: Array, *_: Any, **__: Any) ->
 
 @rule("scaled_dot_product_attention")
 def _attention(
-    call: Call, query: Array, key: Array, value: Array, attn_mask: Array | None = None, *_: Any, **__: Any
-) -> Answer:
-    return call.recorder.attention(query, key, value, bias=attn_mask, **call.named())
+    call: Call, query: Array, key: Array, value: Array, attn_mask: Array | None = None, dropout_p: float = 0,
+    is_causal: bool = False, **_: Any,
+) -> Answer:  # fmt: skip
+    mask = None if attn_mask is None else of_scores(attn_mask, call.numbers)
+    return call.recorder.attention(query, key, value, bias=attn_mask, mask=mask, causal=is_causal, **call.named())
 
 
-@rule(
-    "_scaled_dot_product_flash_attention", "_scaled_dot_product_efficient_attention",
-    "_scaled_dot_product_flash_attention_for_cpu", "_scaled_dot_product_cudnn_attention",
-)  # fmt: skip
-def _fused_attention(call: Call, query: Array, key: Array, value: Array, *_: Any, **__: Any) -> Answer:
-    return call.recorder.attention(query, key, value, **call.named())
+@rule("_scaled_dot_product_flash_attention", "_scaled_dot_product_flash_attention_for_cpu")
+def _flash_attention(
+    call: Call, query: Array, key: Array, value: Array, dropout_p: float = 0, is_causal: bool = False, *_: Any,
+    attn_mask: Array | None = None, **__: Any,
+) -> Answer:  # fmt: skip
+    return _attention(call, query, key, value, attn_mask, dropout_p, is_causal)
+
+
+@rule("_scaled_dot_product_efficient_attention", "_scaled_dot_product_cudnn_attention")
+def _efficient_attention(
+    call: Call, query: Array, key: Array, value: Array, attn_bias: Array | None, compute_log_sumexp: bool,
+    dropout_p: float = 0, is_causal: bool = False, *_: Any, **__: Any,
+) -> Answer:  # fmt: skip
+    return _attention(call, query, key, value, attn_bias, dropout_p, is_causal)
 
 
 # Layers with tables and with memory.
@@ -249,18 +282,17 @@ def _embedding_bag(call: Call, weight: Array, indices: Array, *_: Any, **__: Any
     return call.recorder.embedding_bag(indices, weight, call.shape, **call.named(weight))
 
 
-def _recurrent(call: Call, x: Array, state: Sequence[Array], params: Sequence[Array], batch_first: bool) -> Answer:
+def _recurrent(
+    call: Call, x: Array, state: Sequence[Array], params: Sequence[Array], bidirectional: bool, batch_first: bool
+) -> Answer:
     if not any(each.weights for each in params):
         return None
     time = 1 if batch_first and len(x.shape) == 3 else 0
     steps = x.shape[time] * (x.shape[1 - time] if len(x.shape) == 3 else 1)
     macs = steps * sum(math.prod(each.shape) for each in params if len(each.shape) == 2)
-    name = call.named()
-    made = call.recorder.recurrent(x, time, call.shape, macs, params, **name)
-    units = [each for each in state if not each.is_constant]
-    made = call.recorder.gather([made, *units], call.shape, name=call.name, module=call.module) if units else made
-    rest = [Array(shape, tuple(ax.lost(n) for n in shape), made.id) for shape in call.shapes[1:]]
-    return [made, *rest]
+    reverse = None if bidirectional else False
+    made = call.recorder.recurrent(x, time, call.shape, macs, params, **call.named(), reverse=reverse, states=state)
+    return [made, *(call.recorder.state(made, time, shape) for shape in call.shapes[1:])]
 
 
 @rule("lstm")
@@ -270,7 +302,7 @@ def _lstm(
 ) -> Answer:  # fmt: skip
     if isinstance(hx, Array):  # packed sequences
         return None
-    return _recurrent(call, x, hx, params, batch_first)
+    return _recurrent(call, x, hx, params, bidirectional, batch_first)
 
 
 @rule("gru", "rnn_tanh", "rnn_relu")
@@ -280,7 +312,7 @@ def _gru(
 ) -> Answer:  # fmt: skip
     if isinstance(params, Array):  # packed sequences
         return None
-    return _recurrent(call, x, [hx], params, batch_first)
+    return _recurrent(call, x, [hx], params, bidirectional, batch_first)
 
 
 # One value at a time.
@@ -329,12 +361,18 @@ def elementwise(call: Call, *arguments: Any, **named: Any) -> Answer:
     """The rule of every operation that works on the values in one place."""
     parts = [each for each in (*arguments, *named.values()) if isinstance(each, Array)]
     kind = _KINDS.get(call.operation, Kind.ACTIVATION)
-    weight = next((each for each in parts if each.is_constant and each.weights), None)
-    return call.recorder.elementwise(parts, kind, name=call.name, module=call.module) if weight or parts else None
+    if not parts:
+        return None
+    mask = mask_of(call.operation, arguments, call.numbers, named.get("alpha", 1))
+    return call.recorder.elementwise(parts, kind, **call.named(), mask=mask)
 
 
 @rule("where")
 def _where(call: Call, x: Array, *others: Any) -> Answer:
+    cases = [each for each in others if isinstance(each, Array) and not each.is_constant]
+    if len(cases) == 2 and x.is_constant:
+        known = call.numbers(x)
+        return call.recorder.choose(None if known is None else known != 0, cases[0], cases[1], **call.named())
     if others:
         return elementwise(call, x, *others)
     return [call.recorder.gather([x], call.shape, **call.named())] * len(call.shapes)  # the places of a mask

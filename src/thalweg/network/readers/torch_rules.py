@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.recorder import Recorder
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Shape = tuple[int, ...]
 Answer = Array | Sequence[Array] | None
@@ -29,6 +32,7 @@ class Call:
         name: what its row is called, where it is not a layer with weights.
         module: the path of the module that holds it.
         layer: what a layer with weights is called, and the path of the module that holds it.
+        numbers: those of a constant, where they are known; along axes on which they repeat, once.
         places: what an index of whole numbers that depends on no input names; None where that is not known.
     """
 
@@ -38,6 +42,7 @@ class Call:
     name: str
     module: str
     layer: Callable[[Array], tuple[str, str]] | None = None
+    numbers: Callable[[Array], NDArray[Any] | None] = lambda _: None
     places: Callable[[Array], list[int] | None] = lambda _: None
 
     @property

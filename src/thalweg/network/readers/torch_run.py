@@ -39,7 +39,9 @@ from thalweg.network.readers.torch_numbers import (
     Traced,
     filled_with,
     is_real,
+    low_in,
     make_room,
+    numbers_of,
     places_of,
     without_numbers,
     worked_out,
@@ -206,8 +208,9 @@ class Run:
         shapes = tuple([tuple(each.shape) for each in outputs])
         place = self._place
         name, module = self._row(place, operation)
-        places = functools.partial(places_of, [mark for _, mark in marks if mark is not None])
-        call = Call(self.recorder, operation, shapes, name, module, self._layer, places)
+        known = [mark for _, mark in marks if mark is not None]
+        numbers, places = functools.partial(numbers_of, known), functools.partial(places_of, known)
+        call = Call(self.recorder, operation, shapes, name, module, self._layer, numbers, places)
         before = self.recorder.mark()
         answer = None
         if translate is not None:
@@ -313,10 +316,13 @@ class Run:
                 if value is None:
                     self._forget_value(mark)
                 if weights and operation.endswith("_"):
+                    mark.low = low_in(func, args, kwargs)
                     mark.array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
             elif weights or value is not None or view or not tensor.is_meta:
                 array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
-                setattr(tensor, MARK, Traced(array, value, *self._shown(view, tensor, marks[0][0] if marks else None)))
+                mark = Traced(array, value, *self._shown(view, tensor, marks[0][0] if marks else None))
+                mark.low = low_in(func, args, kwargs) if weights else None
+                setattr(tensor, MARK, mark)
         return result
 
     def without_data(self, value: torch.Tensor) -> torch.Tensor:

@@ -9,11 +9,13 @@ from thalweg.errors import InputError
 from thalweg.network.graph import (
     FlatMap,
     Graph,
+    Kept,
     Kind,
     Operation,
     Piece,
     Pieces,
     Resampling,
+    Span,
     Tensor,
     Weight,
     Window,
@@ -146,6 +148,10 @@ class Writer:
         window: Window | None = None,
         groups: int = 1,
         across: tuple[int, ...] = (),
+        span: Span | None = None,
+        kept: tuple[Kept, ...] = (),
+        masked: bool = False,
+        keeps: bool = False,
         work: Work | None = None,
         channel: int | None = None,
         placed: Mapping[int, int] | None = None,
@@ -155,14 +161,18 @@ class Writer:
     ) -> Array:
         if len(self._operations) == MAX_OPERATIONS:
             raise InputError(f"The network has more than {MAX_OPERATIONS:,} operations.")
+        if not keeps:  # what its axes say of scores
+            held = [atom.scores for atom in ax.atoms_of(axes) if atom.scores is not None]
+            masked |= any(scores.kept is not None for scores in held)
+            axes = ax.untold(axes) if held else axes
         made = Array(shape, axes, self._ids)
         self._ids += 1
         tensor = self._tensor(made, channel, placed)
         inputs = tuple(self._tensor(each, channel if len(each.shape) == len(shape) else None, placed) for each in units)
         self._makers[tensor.id] = len(self._operations)
         operation = Operation(
-            kind, name or kind.value, inputs, (tensor,), window, groups, weights, module, across, work, pieces,
-            resampled, flat_pieces, traced=True,
+            kind, name or kind.value, inputs, (tensor,), window, groups, weights, module, across, span, kept,
+            masked, work, pieces, resampled, flat_pieces, traced=True,
         )  # fmt: skip
         self._operations.append(operation)
         return made

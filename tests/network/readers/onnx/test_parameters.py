@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper  # noqa: E402
 from thalweg.network.readers.onnx.parameters import Parameters  # noqa: E402
 
 
-def test_the_largest_tensor_that_a_module_takes_stands_for_its_missing_parameter():
+def test_the_largest_tensor_that_a_module_takes_stands_for_its_missing_parameter(tmp_path):
     """The exporter turns a weight around under a new name; a scale that it works out beside that is no parameter."""
     nodes = [helper.make_node("MatMul", ["x", "val_9"], ["y"]), helper.make_node("Mul", ["y", "val_1"], ["z"])]
     for node in nodes:
@@ -24,4 +24,4 @@ def test_the_largest_tensor_that_a_module_takes_stands_for_its_missing_parameter
         key="pkg.torch.export.ExportedProgram.graph_signature",
         value="p_layer_weight: PARAMETER target='layer.weight'",
     )
-    assert Parameters(graph).not_learned == {"val_1"}
+    assert Parameters(graph, tmp_path).not_learned == {"val_1"}

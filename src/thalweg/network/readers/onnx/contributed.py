@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from thalweg.network.graph import Kind, written
 from thalweg.network.readers.arrays import Array
+from thalweg.network.readers.masks import LOW, Mask, of_bias, triangle
+from thalweg.network.readers.onnx.folding import MAX_WORKED_OUT
 from thalweg.network.readers.onnx.movement import joined
 from thalweg.network.readers.onnx.operations import MICROSOFT, Call, UnfollowedError, handles
 from thalweg.network.readers.onnx.products import attended, in_heads, multiplied, out_of_heads, shifted, with_past
@@ -30,7 +32,8 @@ def _attention(call: Call) -> Sequence[Value | None]:
         part = call.part(made, 2, start, start + size)
         parts.append(in_heads(call, part, heads))
         start += size
-    return [Value(out_of_heads(call, attended(call, *parts))), None]
+    q, k, v = parts
+    return [Value(out_of_heads(call, attended(call, q, k, v, *_hidden(call, 3, 5)))), None]
 
 
 @handles("MultiHeadAttention", domain=MICROSOFT)
@@ -47,7 +50,13 @@ def _attention_of_three(call: Call) -> Sequence[Value]:
         sides[0] = first
     q, k, v = (each if len(each.shape) == 4 else in_heads(call, each, heads) for each in sides)
     k, v = with_past(call, k, 6), with_past(call, v, 7)
-    return [Value(out_of_heads(call, attended(call, q, k, v))), Value(k), Value(v)]
+    return [Value(out_of_heads(call, attended(call, q, k, v, *_hidden(call, 4, 5)))), Value(k), Value(v)]
+
+
+def _hidden(call: Call, padding: int, bias: int) -> tuple[Mask | None, bool]:
+    """What is hidden of the scores, by a mask of padding or by a bias, and whether what comes later is."""
+    mask = Mask(None) if call.has(padding) else call.mask(bias, of_bias) if call.has(bias) else None
+    return mask, call.node.integer("unidirectional", 0) == 1
 
 
 @handles("GroupQueryAttention", domain=MICROSOFT)
@@ -66,7 +75,10 @@ def _grouped_attention(call: Call) -> Sequence[Value]:
             start = stop
     q, k, v = (in_heads(call, each, count) for each, count in zip(sides, (heads, key_heads, key_heads), strict=True))
     k, v = with_past(call, k, 3), with_past(call, v, 4)
-    return [Value(out_of_heads(call, attended(call, q, k, v))), Value(k), Value(v)]
+    window, places = call.node.integer("local_window_size", -1), k.shape[2] if len(k.shape) == 4 else 0
+    near = 0 < window < places and places**2 <= MAX_WORKED_OUT
+    mask = Mask(triangle((places, places), 1 - window, upper=True), LOW) if near else None
+    return [Value(out_of_heads(call, attended(call, q, k, v, mask, causal=True))), Value(k), Value(v)]
 
 
 @handles("SkipLayerNormalization", "SkipSimplifiedLayerNormalization", domain=MICROSOFT)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from thalweg.errors import InputError, missing_package
+from thalweg.network.readers.masks import LOW
 from thalweg.network.readers.onnx.wire import without_weights
 
 if TYPE_CHECKING:
@@ -24,13 +25,14 @@ if TYPE_CHECKING:
 
     Numbers = NDArray[np.generic]
 
-MAX_NUMBERS = 16_384
+MAX_NUMBERS = 65_536
 """How many values a tensor may have whose numbers are looked at."""
 MAX_RANK = 64
 """The most axes that an array may have (NumPy's limit too)."""
 MAX_EXTENT = 1 << 48
 """The largest extent that is believed."""
 
+_REAL = frozenset({1, 10, 11, 16})  # TensorProto's types
 EXTERNAL = 1  # TensorProto.EXTERNAL
 _WIDEST = 16  # bytes of a number
 
@@ -187,6 +189,21 @@ def numbers_of(tensor: TensorProto, folder: Path) -> Numbers | None:
         return _plain(numpy_helper.to_array(tensor))
     except (ValueError, TypeError, KeyError, OverflowError, NotImplementedError):
         raise InputError(f"The tensor {shortened(tensor.name)!r} is damaged.") from None
+
+
+def is_mask(tensor: TensorProto, folder: Path) -> bool:
+    """Whether a tensor is square in its last axes and has numbers so low that they hide scores, which nobody learns.
+
+    Args:
+        tensor: as it stands in the file.
+        folder: the model's own.
+    """
+    import numpy as np
+
+    if tensor.data_type not in _REAL or len(tensor.dims) < 2 or not tensor.dims[-1] == tensor.dims[-2] > 1:
+        return False
+    numbers = numbers_of(tensor, folder)
+    return numbers is not None and bool(np.less_equal(numbers, LOW).any())
 
 
 def uniform(tensor: TensorProto) -> bool:

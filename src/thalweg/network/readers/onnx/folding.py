@@ -1,6 +1,7 @@
 """Arithmetic on the few numbers that shapes are made of, done with NumPy while the file is read.
 
-Results larger than `MAX_NUMBERS` are not worked out: no file can ask for much memory or time.
+Results of more than `MAX_WORKED_OUT` numbers are not worked out, nor very many of these: no file can ask for much
+memory or time.
 """
 
 from __future__ import annotations
@@ -9,11 +10,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from thalweg.network.readers.masks import MOST, repeated_once, triangle
 from thalweg.network.readers.onnx.file import MAX_NUMBERS, MAX_RANK
 from thalweg.network.readers.onnx.node import Node
 
 if TYPE_CHECKING:
     from thalweg.network.readers.onnx.file import Numbers
+
+MAX_WORKED_OUT = MOST
+"""How many numbers a result may have: those of a mask for 2,048 tokens."""
 
 _INTEGERS = frozenset({2, 3, 4, 5, 6, 7, 12, 13, 21, 22})  # TensorProto's types
 _REALS = frozenset({1, 10, 11, 16})
@@ -42,14 +47,14 @@ def folded(node: Node, inputs: Sequence[Numbers | None], opset: int) -> Numbers 
             result = np.asarray(rule(np, node, inputs, opset))
     except (_NotWorkedOutError, ArithmeticError, LookupError, ValueError, TypeError, AttributeError):
         return None  # what is wrong with it, the operation itself says
-    if result.size > MAX_NUMBERS or result.ndim > MAX_RANK or result.dtype.kind not in "bif":
+    if result.size > MAX_WORKED_OUT or result.ndim > MAX_RANK or result.dtype.kind not in "bif":
         return None
     return result
 
 
 def _small(shape: Sequence[int]) -> tuple[int, ...]:
     """The same shape, where it is not too large to be worked out."""
-    if min(shape, default=0) < 0 or math.prod(shape) > MAX_NUMBERS or len(shape) > MAX_RANK:
+    if min(shape, default=0) < 0 or math.prod(shape) > MAX_WORKED_OUT or len(shape) > MAX_RANK:
         raise _NotWorkedOutError
     return tuple(int(extent) for extent in shape)
 
@@ -150,7 +155,7 @@ def _transposed(np: Any, node: Node, inputs: Sequence[Any], opset: int) -> Any:
 
 
 def _joined(np: Any, node: Node, inputs: Sequence[Any], opset: int) -> Any:
-    if sum(each.size for each in inputs) > MAX_NUMBERS:
+    if sum(each.size for each in inputs) > MAX_WORKED_OUT:
         raise _NotWorkedOutError
     return np.concatenate(inputs, node.integer("axis", 0))
 
@@ -186,7 +191,7 @@ def _filled(np: Any, node: Node, inputs: Sequence[Any], opset: int) -> Any:
         raise _NotWorkedOutError
     value = numpy_helper.to_array(tensor).reshape(-1)[0]
     kind = "bool" if value.dtype.kind == "b" else "int64" if value.dtype.kind in "iu" else "float64"
-    return np.full(shape, value, kind)
+    return np.broadcast_to(np.asarray(value, kind), shape)
 
 
 def _counted(np: Any, node: Node, inputs: Sequence[Any], opset: int) -> Any:
@@ -194,7 +199,7 @@ def _counted(np: Any, node: Node, inputs: Sequence[Any], opset: int) -> Any:
     if (
         not step
         or not np.isfinite([start, stop, step]).all()
-        or abs(float(stop) - float(start)) / abs(float(step)) > MAX_NUMBERS
+        or abs(float(stop) - float(start)) / abs(float(step)) > MAX_WORKED_OUT
     ):
         raise _NotWorkedOutError
     return np.arange(start, stop, step)
@@ -222,6 +227,14 @@ def _summed_up(np: Any, node: Node, inputs: Sequence[Any], opset: int) -> Any:
     return np.cumsum(inputs[0], int(inputs[1].reshape(-1)[0]))
 
 
+def _triangle(np: Any, node: Node, inputs: Sequence[Any], opset: int) -> Any:
+    x, diagonal = inputs[0], int(inputs[1].reshape(-1)[0]) if len(inputs) > 1 and inputs[1] is not None else 0
+    kept = triangle(_small(x.shape)[-2:], diagonal, node.integer("upper", 1) == 1)
+    once = repeated_once(x)
+    few = once.astype(np.float32) if x.dtype.kind == "f" and x.size > MAX_NUMBERS else once  # half the memory
+    return np.broadcast_to(np.where(kept, few, np.zeros((), few.dtype)), x.shape)
+
+
 _RULES: Mapping[str, Callable[..., Any]] = {
     **{
         operator: _elementwise(function)
@@ -241,6 +254,7 @@ _RULES: Mapping[str, Callable[..., Any]] = {
     "ReduceMin": _reduced("min"), "Reshape": _reshaped, "Unsqueeze": _unsqueezed, "Squeeze": _squeezed,
     "Transpose": _transposed, "Concat": _joined, "Gather": _taken, "Slice": _sliced, "ConstantOfShape": _filled,
     "Range": _counted, "Expand": _expanded, "Tile": _tiled, "NonZero": _nonzero, "CumSum": _summed_up,
+    "Trilu": _triangle,
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ function gets a `Call` and returns what the operation makes. Where its shape can
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, TypeVar
 from thalweg.errors import InputError
 from thalweg.network.graph import written
 from thalweg.network.readers.arrays import Array
+from thalweg.network.readers.masks import Mask
 from thalweg.network.readers.onnx.file import MAX_RANK, checked
 from thalweg.network.readers.onnx.node import Node
 from thalweg.network.readers.onnx.values import Value
@@ -104,6 +106,15 @@ class Call:
         if numbers.dtype.kind not in "ib" or numbers.ndim > 1 or numbers.size > 4 * MAX_RANK:
             self.fail(f"needs a list of whole numbers as its input number {place + 1}")
         return tuple(int(number) for number in numbers.reshape(-1))
+
+    def mask(self, place: int, how: Callable[[Numbers | None], Mask]) -> Mask | None:
+        """What an input hides, added, multiplied with or chosen by; None where it holds parameters, or one number."""
+        value = self.value(place)
+        if math.prod(value.shape) < 2:
+            return None
+        if value.array.weights:  # learned, unless all heads have the same for every query
+            return Mask(None) if len(value.shape) > 1 and math.prod(value.shape[:-2]) == 1 < value.shape[-2] else None
+        return value.masks(how)
 
     def integers_of(self, attribute: str, place: int) -> tuple[int, ...] | None:
         """Whole numbers that early files give as an attribute and later ones as an input; None where neither does."""

@@ -12,8 +12,10 @@ import math
 import re
 from collections import Counter
 from collections.abc import Container
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from thalweg.network.readers.onnx.file import is_mask
 from thalweg.network.readers.onnx.names import scope_of
 
 if TYPE_CHECKING:
@@ -30,21 +32,23 @@ class Parameters:
 
     Args:
         graph: the whole network.
+        folder: that of its file.
 
     Attributes:
         not_learned: the names of tensors that are known to be no parameters.
         missing: the names of parameters that the file does not hold under their own name.
     """
 
-    def __init__(self, graph: GraphProto) -> None:
+    def __init__(self, graph: GraphProto, folder: Path) -> None:
         said = [(info.name, entry) for info in graph.value_info for entry in info.metadata_props]
         self.not_learned = {name for name, entry in said if entry.key == _KIND and entry.value != _PARAMETER}
         signature = next((entry.value for entry in graph.metadata_props if entry.key == _SIGNATURE), "")
         parameters = {target for kind, target in _ENTRY.findall(signature) if kind == _PARAMETER}
         sizes = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer}
         self.missing = parameters - set(sizes)
+        masks = {tensor.name for tensor in graph.initializer if is_mask(tensor, folder)}
         if parameters:
-            unsure = set(sizes) - parameters
+            unsure = set(sizes) - parameters - masks
             places = Counter(name.rpartition(".")[0] for name in self.missing)
             for module, used in _used_in(graph, places).items():
                 largest = sorted(used & unsure, key=lambda name: (-sizes[name], name))

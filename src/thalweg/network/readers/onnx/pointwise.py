@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from thalweg.network.graph import Kind, written
 from thalweg.network.readers.arrays import Array
+from thalweg.network.readers.masks import Mask, of_choice, of_difference, of_product, of_sum, of_triangle
 from thalweg.network.readers.onnx.node import operators
 from thalweg.network.readers.onnx.operations import Call, handles
 from thalweg.network.readers.onnx.values import Value
@@ -17,7 +18,7 @@ OF_ONE = operators(
 )
 OF_SEVERAL = operators(
     "PRelu Pow Mod And Or Xor Equal Greater Less GreaterOrEqual LessOrEqual BitShift BitwiseAnd BitwiseOr BitwiseXor "
-    "Max Min Where SwiGLU"
+    "Max Min SwiGLU"
 )
 CONDITIONS = operators("And Or Xor Not Equal Greater Less GreaterOrEqual LessOrEqual IsInf IsNaN")
 """Operations whose results are yes or no, and hold no parameters whatever they were made of."""
@@ -36,35 +37,67 @@ def _plain(call: Call, x: Array) -> Array:
     return call.recorder.constant(x.shape) if x.is_constant else x
 
 
-def _each(call: Call, parts: Sequence[Array], kind: Kind = Kind.ACTIVATION) -> Value:
+def _each(call: Call, parts: Sequence[Array], kind: Kind = Kind.ACTIVATION, mask: Mask | None = None) -> Value:
     if not call.node.domain and call.node.operator in CONDITIONS | TABLES:
         parts = [_plain(call, part) for part in parts]
-    return Value(call.recorder.elementwise(parts, kind, call.name, call.module))
+    return Value(call.recorder.elementwise(parts, kind, call.name, call.module, mask=mask))
+
+
+def _other(call: Call) -> int | None:
+    """The place of the input that depends on no other, where one of two does."""
+    constants = [place for place in range(len(call.inputs)) if call.array(place).is_constant]
+    return constants[0] if len(call.inputs) == 2 and len(constants) == 1 else None
 
 
 @handles(*OF_ONE)
 def _of_one(call: Call) -> Value:
-    return _each(call, [call.array(0)])
+    made = _each(call, [call.array(0)])
+    made.nan_of = call.array(0).id if call.node.operator == "IsNaN" else None
+    return made
 
 
 @handles(*OF_SEVERAL)
 def _of_several(call: Call) -> Value:
     parts = _parts(call, range(len(call.inputs)))
-    if call.node.operator == "Where":
-        parts[0] = _plain(call, parts[0])
     if call.node.operator == "PRelu" and call.common(*(part.shape for part in parts)) != parts[0].shape:
         call.fail(f"has slopes {written(parts[1].shape)} for {written(parts[0].shape)}")
     return _each(call, parts)
 
 
+@handles("Where")
+def _where(call: Call) -> Value:
+    condition, x, y = _parts(call, range(3))
+    if x.is_constant and y.id is not None and y.id == call.value(0).nan_of:
+        return call.value(2)  # what exporters put behind a softmax of which a mask may hide all
+    if condition.is_constant and not (x.is_constant or y.is_constant):
+        known = call.value(0).numbers()
+        chosen = None if known is None else known != 0
+        return Value(call.recorder.choose(chosen, x, y, call.name, call.module))
+    return _each(call, [_plain(call, condition), x, y], mask=_choice(call, [condition, x, y]))
+
+
+def _choice(call: Call, parts: Sequence[Array]) -> Mask | None:
+    """What is hidden of the one array that a condition chooses, where that depends on no input."""
+    units = [not each.is_constant for each in parts]
+    if units[0] or sum(units) != 1:
+        return None
+    chosen, number = call.value(0).numbers(), call.value(2 if units[1] else 1).numbers()
+    return of_choice(None if chosen is None else chosen != 0 if units[1] else chosen == 0, number)
+
+
 @handles("Add", "Sub", "Sum", "Mean")
 def _sum(call: Call) -> Value:
-    return _each(call, _parts(call, range(len(call.inputs))), Kind.ADD)
+    other = _other(call)
+    how = of_difference if call.node.operator == "Sub" and other == 1 else of_sum
+    mask = None if other is None else call.mask(other, how)
+    return _each(call, _parts(call, range(len(call.inputs))), Kind.ADD, mask)
 
 
 @handles("Mul", "Div")
 def _times(call: Call) -> Value:
-    return _each(call, _parts(call, (0, 1)), Kind.MULTIPLY)
+    other = _other(call)
+    mask = None if other is None or call.node.operator == "Div" else call.mask(other, of_product)
+    return _each(call, _parts(call, (0, 1)), Kind.MULTIPLY, mask)
 
 
 @handles("Dropout")
@@ -73,9 +106,19 @@ def _dropout(call: Call) -> Sequence[Value]:
     return [made, made]
 
 
-@handles("Trilu", "RotaryEmbedding")
+@handles("RotaryEmbedding")
 def _by_place(call: Call) -> Value:
     return _each(call, [call.array(0)])
+
+
+@handles("Trilu")
+def _triangle(call: Call) -> Value:
+    x = call.array(0)
+    if len(x.shape) < 2:
+        call.fail(f"needs matrices, which {written(x.shape)} are not")
+    diagonal = _one_number(call, 1) if call.has(1) else 0
+    upper, rank = call.node.integer("upper", 1) == 1, len(x.shape)
+    return _each(call, [x], mask=None if x.is_constant else of_triangle(x.shape[rank - 2 :], diagonal, upper))
 
 
 # Quantised numbers: the same values, written more coarsely.
@@ -100,21 +143,36 @@ def _softmax(call: Call) -> Value:
     x = call.array(0)
     axis = call.axis(call.node.integer("axis", -1 if call.opset >= 13 else 1), len(x.shape))
     if call.opset >= 13 or axis == len(x.shape) - 1:
-        return Value(call.recorder.softmax(x, axis, call.name, call.module))
+        share = call.recorder.softmax if call.node.operator == "Softmax" else call.recorder.along
+        return Value(share(x, axis, call.name, call.module))
     flat = 1
     for extent in x.shape[axis:]:
         flat *= extent
     # Before version 13 all axes from this one on are taken together.
     lines = call.recorder.reshape(x, (*x.shape[:axis], flat), call.name, call.module)
-    made = call.recorder.softmax(lines, axis, call.name, call.module)
+    made = call.recorder.along(lines, axis, call.name, call.module)
     return Value(call.recorder.reshape(made, x.shape, call.name, call.module))
 
 
 @handles("CumSum", "CumProd")
 def _running(call: Call) -> Value:
     x = call.array(0)
-    (axis,) = call.integers(1) or (0,)
-    return Value(call.recorder.softmax(x, call.axis(axis, len(x.shape)), call.name, call.module))
+    reverse, exclusive = (call.node.integer(name, 0) == 1 for name in ("reverse", "exclusive"))
+    axis = call.axis(_one_number(call, 1), len(x.shape))
+    made = call.recorder.accumulate(x, axis, reverse, call.name, call.module)
+    if not exclusive or x.is_constant:
+        return Value(made)
+    ends = [0] * len(x.shape)  # without its own: moved by one
+    ends[axis] = -1 if reverse else 1
+    return Value(call.recorder.pad(made, ends, [-end for end in ends], call.name, call.module))
+
+
+def _one_number(call: Call, place: int) -> int:
+    """An input that is one whole number."""
+    numbers = call.integers(place)
+    if len(numbers) != 1:
+        call.fail(f"needs one whole number as its input number {place + 1}, not {len(numbers)}")
+    return numbers[0]
 
 
 @handles(*(f"Reduce{how}" for how in operators("L1 L2 LogSum LogSumExp Max Mean Min Prod Sum SumSquare")))

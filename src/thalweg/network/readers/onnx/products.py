@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from thalweg.network.graph import Kind, written
 from thalweg.network.readers.arrays import Array
+from thalweg.network.readers.masks import Mask, of_bias
 from thalweg.network.readers.onnx.operations import MICROSOFT, Call, UnfollowedError, handles
 from thalweg.network.readers.onnx.values import Value
 
@@ -213,7 +214,8 @@ def _attention(call: Call) -> Sequence[Value | None]:
         for place, count in enumerate((heads, key_heads, key_heads))
     )
     k, v = with_past(call, k, 4), with_past(call, v, 5)
-    made = attended(call, q, k, v)
+    mask = call.mask(3, of_bias) if call.has(3) else None
+    made = attended(call, q, k, v, mask, causal=call.node.integer("is_causal", 0) == 1)
     scores = (*made.shape[:-1], k.shape[-2])
     return [
         Value(out_of_heads(call, made) if flat else made), Value(k), Value(v),
@@ -247,7 +249,7 @@ def with_past(call: Call, x: Array, place: int) -> Array:
     return call.recorder.concatenate([past, x], 2, call.name, call.module) if past.shape[2] else x
 
 
-def attended(call: Call, q: Array, k: Array, v: Array) -> Array:
+def attended(call: Call, q: Array, k: Array, v: Array, mask: Mask | None = None, causal: bool = False) -> Array:
     """Scaled dot-product attention; queries may have more heads than keys and values."""
     fits = (
         len(q.shape) == len(k.shape) == len(v.shape) == 4
@@ -261,4 +263,4 @@ def attended(call: Call, q: Array, k: Array, v: Array) -> Array:
         call.fail(f"cannot attend with {written(q.shape)} to {written(k.shape)} and {written(v.shape)}")
     if q.is_constant and k.is_constant and v.is_constant:
         return call.recorder.constant((*q.shape[:-1], v.shape[-1]))
-    return call.recorder.attention(q, k, v, call.name, call.module)
+    return call.recorder.attention(q, k, v, call.name, call.module, mask=mask, causal=causal)

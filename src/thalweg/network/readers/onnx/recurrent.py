@@ -32,6 +32,8 @@ def _recurrent(call: Call) -> Sequence[Value]:
     steps, examples = x.shape[time], x.shape[batch]
     if not x.is_constant and steps < 1:
         call.fail("has no steps to take")
+    way = call.node.text("direction", "forward")
+    reverse = None if ways == 2 else way == "reverse"
     recorder, name, module = call.recorder, call.name, call.module
     shape = (examples, steps, ways * hidden) if batch_first else (steps, examples, ways * hidden)
     weights = [inputs, states, *call.weights(3, 7)]
@@ -39,12 +41,11 @@ def _recurrent(call: Call) -> Sequence[Value]:
         out = recorder.constant(shape)
     else:
         macs = examples * steps * ways * rows * (width + hidden)
-        out = recorder.recurrent(x, time, shape, macs, weights, name, module)
+        begun = [call.array(place) for place in (5, 6) if call.has(place)]
+        out = recorder.recurrent(x, time, shape, macs, weights, name, module, reverse, begun)
     split = recorder.reshape(out, (*shape[:2], ways, hidden), name, module)
     every = split if batch_first else recorder.permute(split, (0, 2, 1, 3))
     if not (call.wants(1) or call.wants(2)):
         return [Value(every)]
-    ends = call.part(split, time, steps - 1, steps)
-    last = recorder.reshape(ends, (examples, ways, hidden), name, module)
-    last = last if batch_first else recorder.permute(last, (1, 0, 2))
-    return [Value(every), Value(last), Value(last)]
+    last = (examples, ways, hidden) if batch_first else (ways, examples, hidden)
+    return [Value(every), *(Value(recorder.state(out, time, last)) for _ in range(2))]

@@ -11,18 +11,20 @@ from typing import TYPE_CHECKING, Any
 
 from thalweg.errors import InputError
 from thalweg.network.graph import Graph, Weight, written
+from thalweg.network.readers.masks import repeated_once
 from thalweg.network.readers.onnx import contributed, control, movement, pointwise, products, recurrent, windows
 from thalweg.network.readers.onnx.file import (
     MAX_EXTENT,
     MAX_RANK,
     checked,
     extents_of,
+    is_mask,
     load,
     numbers_of,
     shortened,
     uniform,
 )
-from thalweg.network.readers.onnx.folding import folded
+from thalweg.network.readers.onnx.folding import MAX_WORKED_OUT, folded
 from thalweg.network.readers.onnx.inputs import Sources, sources
 from thalweg.network.readers.onnx.names import QUIET, Names
 from thalweg.network.readers.onnx.node import Node
@@ -76,6 +78,10 @@ def run(model: ModelProto, folder: Path, shape: Sequence[Any] | None) -> Run:
     return through
 
 
+_WORKED_OUT_IN_ALL = 4 * MAX_WORKED_OUT
+"""After so many numbers nothing more is worked out."""
+
+
 class Scope:
     """The names that an operation may use: those of its own graph, then those of the graphs around it."""
 
@@ -126,8 +132,9 @@ class Run:
         self._functions = {(each.domain, each.name, each.overload): each for each in model.functions}
         self._names = Names(model.graph)
         self._declared = _declared(model.graph, inputs.names) if inputs.as_declared else {}
-        self._parameters = Parameters(model.graph)
+        self._parameters = Parameters(model.graph, folder)
         self._repeated = 0
+        self._worked_out = 0
 
     def whole(self) -> None:
         """Follow the network from its inputs to its outputs."""
@@ -206,7 +213,8 @@ class Run:
         """A tensor of the file: a weight, if it is an array of numbers that may have been learned."""
         shape, kind = extents_of(tensor), tensor.data_type
         learned = (kind in _LEARNED and len(shape) > 0) or (kind in _COARSE and len(shape) > 1)
-        if learned and not plain and name not in self._parameters.not_learned:
+        plain = plain or name in self._parameters.not_learned
+        if learned and not plain and not is_mask(tensor, self._folder):
             array = self.recorder.weight(name, shape)
         else:
             array = self.recorder.constant(shape)
@@ -286,9 +294,12 @@ class Run:
         known = [None if value is None else value.numbers() for value in call.inputs]
         if any(value is not None and numbers is None for value, numbers in zip(call.inputs, known, strict=True)):
             return None
+        if self._worked_out > _WORKED_OUT_IN_ALL:
+            return None
         numbers = folded(call.node, known, call.opset)
         if numbers is None:
             return None
+        self._worked_out += repeated_once(numbers).size
         weights: Iterable[Weight] = ()
         if numbers.dtype.kind == "f":
             weights = {

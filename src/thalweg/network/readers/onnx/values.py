@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from thalweg.network.readers.arrays import Array
+from thalweg.network.readers.masks import Mask
 
 if TYPE_CHECKING:
     from thalweg.network.readers.onnx.file import Numbers
@@ -23,6 +24,7 @@ class Value:
         generated: whether an exporter put it there, so that nobody need have learned it.
         lost: whether nothing is known of it, not even its shape.
         items: its members, where it is a sequence.
+        nan_of: of which tensor it says whether its values are numbers at all.
     """
 
     array: Array
@@ -31,6 +33,8 @@ class Value:
     generated: bool = False
     lost: bool = False
     items: tuple[Value, ...] | None = None
+    nan_of: int | None = None
+    _masks: dict[Callable[[Numbers | None], Mask], Mask] = field(default_factory=dict)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -47,3 +51,9 @@ class Value:
         """Whether all its numbers are known to be the same."""
         numbers = self.numbers()
         return numbers is not None and numbers.size > 0 and bool((numbers == numbers.flat[0]).all())
+
+    def masks(self, how: Callable[[Numbers | None], Mask]) -> Mask:
+        """What its numbers hide when they are added, multiplied with, or chosen by, worked out once."""
+        if how not in self._masks:
+            self._masks[how] = how(self.numbers())
+        return self._masks[how]

@@ -1,0 +1,214 @@
+"""What units of JAX functions see behind masks, scans and running sums, against their gradients in float64."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+from jax import lax
+
+import thalweg as tw
+
+TOKENS, WIDTH, HEADS = 9, 4, 2
+CAUSAL = np.tril(np.ones((TOKENS, TOKENS), bool))
+BAND = CAUSAL & ~np.tril(CAUSAL, -3)
+ODD = (np.arange(TOKENS)[:, None] - np.arange(TOKENS)) % 2 == 0
+MATRIX = np.random.default_rng(0).uniform(0.1, 0.5, (WIDTH, 3 * WIDTH))
+
+
+def projected(x):
+    """Queries, keys and values, `(batch, tokens, heads, depth)`."""
+    return jnp.split((x @ MATRIX).reshape(*x.shape[:2], HEADS, -1), 3, -1)
+
+
+def scored(x, equation="bqhd,bkhd->bhqk"):
+    q, k, v = projected(x)
+    return jnp.einsum(equation, q, k) / 2, v
+
+
+def mixed(weights, v):
+    return jnp.einsum("bhqk,bkhd->bqhd", weights, v).reshape(1, TOKENS, -1)
+
+
+def fused(**options):
+    def attention(x):
+        q, k, v = projected(x)
+        return jax.nn.dot_product_attention(q, k, v, **options).reshape(1, TOKENS, -1)
+
+    return attention
+
+
+def chosen(mask, low=-jnp.inf):
+    def attention(x):
+        scores, v = scored(x)
+        return mixed(jax.nn.softmax(jnp.where(mask, jnp.tanh(scores), low)), v)
+
+    return attention
+
+
+def added(mask):
+    def attention(x):
+        scores, v = scored(x)
+        return mixed(jax.nn.softmax(scores + jnp.where(mask, 0.0, -1e9)), v)
+
+    return attention
+
+
+def subtracted(x):
+    scores, v = scored(x)
+    return mixed(jax.nn.softmax(scores - jnp.where(CAUSAL, 0.0, 1e9)), v)
+
+
+def multiplied(mask):
+    def attention(x):
+        scores, v = scored(x)
+        return mixed(scores * mask, v)
+
+    return attention
+
+
+def twice(x):
+    scores, v = scored(x)
+    scores = jnp.where(CAUSAL, scores, -1e10)
+    return mixed(jax.nn.softmax(jnp.where(ODD, scores, -1e30)), v)
+
+
+def triangle(x):
+    scores, v = scored(x)
+    return mixed(jnp.tril(scores), v)
+
+
+def filled_with_zero(x):
+    scores, v = scored(x)
+    return mixed(jax.nn.softmax(jnp.where(CAUSAL, scores, 0.0)), v)
+
+
+def recurrent(reverse):
+    def steps(state, x):
+        state = jnp.tanh(0.3 * state + x @ MATRIX[:, :WIDTH])
+        return state, state * 2
+
+    return lambda x: lax.scan(steps, jnp.zeros((1, WIDTH)), x.swapaxes(0, 1), reverse=reverse)[1].swapaxes(0, 1)
+
+
+def decoded(x):
+    """From a state that has seen everything."""
+
+    def steps(state, x):
+        state = jnp.tanh(0.3 * state + x @ MATRIX[:, :WIDTH])
+        return state, state * 2
+
+    last, _ = lax.scan(steps, jnp.zeros((1, WIDTH)), x.swapaxes(0, 1))
+    return lax.scan(steps, last, x.swapaxes(0, 1))[1].swapaxes(0, 1)
+
+
+def last_of_many(x):
+    """A state that is as long as the sequence, and like what comes out."""
+
+    def steps(state, x):
+        state = state + x[0][:, None] * jnp.ones((TOKENS, WIDTH))[:WIDTH] @ MATRIX[:, :WIDTH]
+        return state, state[0]
+
+    state, out = lax.scan(steps, jnp.zeros((WIDTH, WIDTH)), x.swapaxes(0, 1))
+    return jnp.exp(out[None]) + jnp.tanh(state.sum() * 1e-3)
+
+
+def blanked(x):
+    return jnp.cumsum(x * (np.arange(TOKENS) % 3 > 0)[:, None], 1)
+
+
+def branches(x):
+    left, right = jnp.exp(x[:, ::-1]), jnp.tanh(x)
+    return jnp.where(np.arange(TOKENS)[:, None] % 2 == 0, left, right)
+
+
+class Linen(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.MultiHeadDotProductAttention(HEADS)(x, x, mask=linen.make_causal_mask(jnp.ones(x.shape[:2])))
+
+
+class Nnx(nnx.Module):
+    def __init__(self):
+        self.attention = nnx.MultiHeadAttention(HEADS, WIDTH, decode=False, rngs=nnx.Rngs(0))
+
+    def __call__(self, x):
+        return self.attention(x, mask=nnx.make_causal_mask(x[..., 0]))
+
+
+FUNCTIONS = {
+    "fused, causal": fused(is_causal=True),
+    "fused, near": fused(local_window_size=(2, 1)),
+    "fused, mask": fused(mask=ODD[None, None]),
+    "chosen, causal": chosen(CAUSAL),
+    "chosen, near": chosen(BAND, -1e9),
+    "added, causal": added(CAUSAL),
+    "added, odd": added(ODD),
+    "subtracted": subtracted,
+    "multiplied": multiplied(BAND),
+    "twice": twice,
+    "triangle": triangle,
+    "filled with 0": filled_with_zero,
+    "scan": recurrent(reverse=False),
+    "scan from behind": recurrent(reverse=True),
+    "decoder": decoded,
+    "last of many": last_of_many,
+    "shares, then a triangle": lambda x: mixed(jnp.tril(jax.nn.softmax(scored(x)[0])), scored(x)[1]),
+    "running sum": lambda x: jnp.cumsum(x, 1),
+    "running product": lambda x: lax.cumprod(x, 1, reverse=True),
+    "blanked": blanked,
+    "branches": branches,
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_what_masks_leave_is_where_the_gradient_is(name):
+    function = FUNCTIONS[name]
+    with jax.enable_x64(True):
+        x = jnp.asarray(np.random.default_rng(1).uniform(0.1, 1, (1, TOKENS, WIDTH)))
+        slopes = np.asarray(jax.jacrev(lambda x: function(x).sum(-1))(x))[0, :, 0].any(-1)
+        answer = tw.size(function, (TOKENS, WIDTH))
+    assert not answer.lost
+    last = max(place for place, layer in enumerate(answer.layers) if layer.kind != "not used")
+    for unit, slope in enumerate(slopes):
+        places = np.flatnonzero(slope)
+        found = answer.unit(last, (unit,))
+        assert found.clipped == (((places[0], places[-1]),) if len(places) else None), unit
+        assert not found.masked
+
+
+@pytest.mark.parametrize("model", [Linen, Nnx])
+def test_layers_of_flax(model):
+    answer = tw.size(model(), (TOKENS, WIDTH))
+    assert [answer.unit(-1, (unit,)).clipped for unit in range(TOKENS)] == [((0, unit),) for unit in range(TOKENS)]
+
+
+def test_a_layer_of_equinox():
+    layer = eqx.nn.MultiheadAttention(HEADS, WIDTH, key=jax.random.key(0))
+    answer = tw.size(lambda x: layer(x, x, x, mask=CAUSAL), (TOKENS, WIDTH))
+    assert [answer.unit(-1, (unit,)).clipped for unit in range(TOKENS)] == [((0, unit),) for unit in range(TOKENS)]
+
+
+@pytest.mark.parametrize("way", ["data", "turned round", "made small", "a prefix"])
+def test_a_mask_that_is_not_followed_is_said(way):
+    def attention(x):
+        scores, v = scored(x)
+        low = jnp.where(CAUSAL, scores, -1e9)
+        if way == "data":
+            low = jnp.where(x[:, None, None, :, 0] > 0, scores, -jnp.inf)
+        elif way == "turned round":
+            low = -low
+        elif way == "made small":
+            low = low * 1e-9
+        else:
+            keys = jnp.concatenate([jnp.ones((1, 2, WIDTH)), x], 1)
+            kept = np.concatenate([np.ones((TOKENS, 2), bool), CAUSAL], 1)
+            weights = jax.nn.softmax(jnp.where(kept, x @ keys.swapaxes(1, 2), -jnp.inf))
+            return weights @ keys
+        return mixed(jax.nn.softmax(low), v)
+
+    unit = tw.size(attention, (TOKENS, WIDTH)).unit(-1, (3,))
+    assert (unit.clipped, unit.masked) == (((0, TOKENS - 1),), True)
