@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import torch
-from torch import nn
-from torch.nn import functional
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
+
+from torch import nn  # noqa: E402
+from torch.nn import functional  # noqa: E402
 
 WIDTH = 4
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen, nnx
 from jax import lax
 
 import thalweg as tw
@@ -125,20 +123,6 @@ def branches(x):
     return jnp.where(np.arange(TOKENS)[:, None] % 2 == 0, left, right)
 
 
-class Linen(linen.Module):
-    @linen.compact
-    def __call__(self, x):
-        return linen.MultiHeadDotProductAttention(HEADS)(x, x, mask=linen.make_causal_mask(jnp.ones(x.shape[:2])))
-
-
-class Nnx(nnx.Module):
-    def __init__(self):
-        self.attention = nnx.MultiHeadAttention(HEADS, WIDTH, decode=False, rngs=nnx.Rngs(0))
-
-    def __call__(self, x):
-        return self.attention(x, mask=nnx.make_causal_mask(x[..., 0]))
-
-
 FUNCTIONS = {
     "fused, causal": fused(is_causal=True),
     "fused, near": fused(local_window_size=(2, 1)),
@@ -180,13 +164,29 @@ def test_what_masks_leave_is_where_the_gradient_is(name):
         assert not found.masked
 
 
-@pytest.mark.parametrize("model", [Linen, Nnx])
-def test_layers_of_flax(model):
-    answer = tw.size(model(), (TOKENS, WIDTH))
-    assert [answer.unit(-1, (unit,)).clipped for unit in range(TOKENS)] == [((0, unit),) for unit in range(TOKENS)]
+def test_layers_of_flax():
+    pytest.importorskip("flax", reason="needs Flax, which CI installs")
+    from flax import linen, nnx
+
+    class Linen(linen.Module):
+        @linen.compact
+        def __call__(self, x):
+            return linen.MultiHeadDotProductAttention(HEADS)(x, x, mask=linen.make_causal_mask(jnp.ones(x.shape[:2])))
+
+    class Nnx(nnx.Module):
+        def __init__(self):
+            self.attention = nnx.MultiHeadAttention(HEADS, WIDTH, decode=False, rngs=nnx.Rngs(0))
+
+        def __call__(self, x):
+            return self.attention(x, mask=nnx.make_causal_mask(x[..., 0]))
+
+    for model in (Linen(), Nnx()):
+        answer = tw.size(model, (TOKENS, WIDTH))
+        assert [answer.unit(-1, (unit,)).clipped for unit in range(TOKENS)] == [((0, unit),) for unit in range(TOKENS)]
 
 
 def test_a_layer_of_equinox():
+    eqx = pytest.importorskip("equinox", reason="needs Equinox, which CI installs")
     layer = eqx.nn.MultiheadAttention(HEADS, WIDTH, key=jax.random.key(0))
     answer = tw.size(lambda x: layer(x, x, x, mask=CAUSAL), (TOKENS, WIDTH))
     assert [answer.unit(-1, (unit,)).clipped for unit in range(TOKENS)] == [((0, unit),) for unit in range(TOKENS)]
