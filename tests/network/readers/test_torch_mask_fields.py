@@ -398,6 +398,12 @@ SAID = {
         LATER[:, :5], -torch.inf
     ).softmax(2) @ x[:, :5],
     "written into": lambda self, scores, x: written(scores),
+    "filled with 0, then with low numbers": lambda self, scores, x: (
+        scores.masked_fill(~NEAR, 0).masked_fill(LATER, -torch.inf).softmax(2)
+    ),
+    "chosen by data behind a causal layer": lambda self, scores, x: scores.tril().matmul(x)[
+        :, scores.sum(2).argsort(1)[0]
+    ],
     "blocks": lambda self, scores, x: functional.scaled_dot_product_attention(
         *[x.unflatten(1, (2, 4))] * 3, is_causal=True
     ).flatten(1, 2),
