@@ -470,3 +470,25 @@ def test_attention_as_pytorch_has_it_inside(way, is_causal):
     for place in range(6):
         first, last = (max(place - 1, 0), min(place + 1, 5)) if "mask" in way else (0, 5)
         assert answer.unit(-1, (place,)).clipped == ((first, place if is_causal else last),)
+
+
+def test_without_borders_what_is_kept_at_the_ends_goes_on():
+    places = torch.arange(9) != 4
+    network = nn.Sequential(nn.Conv1d(1, 1, 3, padding=1), Blanked(places), nn.Conv1d(1, 1, 3, padding=1))
+    answer = tw.size(network, (1, 9))
+    assert [answer.unit(-1, (unit,)).unclipped for unit in (0, 8)] == [((-2, 2),), ((6, 10),)]
+
+
+def test_causal_attention_over_a_class_token_and_a_map_is_said():
+    class Image(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.patches, self.last = nn.Conv2d(2, 4, 2, 2), nn.Linear(4, 4)
+            self.token = nn.Parameter(torch.zeros(1, 1, 4))
+
+        def forward(self, x):
+            tokens = torch.cat([self.token, self.patches(x).flatten(2).mT], 1)[:, None]
+            return self.last(functional.scaled_dot_product_attention(tokens, tokens, tokens, is_causal=True)[:, 0])
+
+    unit = tw.size(Image(), (2, 8, 8)).unit("last", (3,))
+    assert (unit.clipped, unit.masked) == (((0, 7), (0, 7)), True)
