@@ -114,6 +114,17 @@ def last_of_many(x):
     return jnp.exp(out[None]) + jnp.tanh(state.sum() * 1e-3)
 
 
+def last_like_all(x):
+    """A state of the shape that comes out."""
+
+    def steps(state, x):
+        state = state + x
+        return state, state[0]
+
+    state, out = lax.scan(steps, jnp.zeros((TOKENS, WIDTH)), x.swapaxes(0, 1))
+    return jnp.exp(out * 1e-3)[None] + jnp.tanh(state * 1e-3)[None]
+
+
 def blanked(x):
     return jnp.cumsum(x * (np.arange(TOKENS) % 3 > 0)[:, None], 1)
 
@@ -140,6 +151,7 @@ FUNCTIONS = {
     "scan from behind": recurrent(reverse=True),
     "decoder": decoded,
     "last of many": last_of_many,
+    "last like all": last_like_all,
     "shares, then a triangle": lambda x: mixed(jnp.tril(jax.nn.softmax(scored(x)[0])), scored(x)[1]),
     "running sum": lambda x: jnp.cumsum(x, 1),
     "running product": lambda x: lax.cumprod(x, 1, reverse=True),

@@ -492,3 +492,10 @@ def test_causal_attention_over_a_class_token_and_a_map_is_said():
 
     unit = tw.size(Image(), (2, 8, 8)).unit("last", (3,))
     assert (unit.clipped, unit.masked) == (((0, 7), (0, 7)), True)
+
+
+def test_a_learned_table_that_is_subtracted_hides_nothing_where_it_is_low():
+    network = Scored(
+        lambda self, scores, x: (scores + (torch.zeros(8, 8) - self.table.masked_fill(LATER, -1e9))).softmax(2)
+    )
+    assert tw.size(network, (WIDTH, 8)).unit("last", (2,)).clipped == ((0, 7),)
