@@ -499,3 +499,30 @@ def test_a_learned_table_that_is_subtracted_hides_nothing_where_it_is_low():
         lambda self, scores, x: (scores + (torch.zeros(8, 8) - self.table.masked_fill(LATER, -1e9))).softmax(2)
     )
     assert tw.size(network, (WIDTH, 8)).unit("last", (2,)).clipped == ((0, 7),)
+
+
+def test_a_table_of_sines_is_no_mask_where_it_is_0():
+    angles = torch.arange(6)[:, None] * torch.tensor([1.0, 0.1, 0.01, 0.001])  # the first place is not turned
+
+    class Turned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+
+        def forward(self, x):
+            heads = self.layer(x)
+            first, second = heads.chunk(2, -1)
+            return heads * angles.cos() + torch.cat([-second, first], -1) * angles.sin()
+
+    layers = tw.size(Turned(), (6, 4)).layers
+    assert [layer.kind for layer in layers] == ["linear", "activation", "concatenate", "add"]  # and no "multiply"
+
+
+def test_causal_attention_behind_what_is_not_followed_is_said_to_see_all():
+    class Stretched(nn.Module):
+        def forward(self, x):
+            tokens = functional.interpolate(x, 2053).mT[:, None]  # more phases than are followed
+            return functional.scaled_dot_product_attention(tokens, tokens, tokens, is_causal=True)[:, 0]
+
+    unit = tw.size(Stretched(), (2, 2049)).unit("attention", (3,))
+    assert (unit.clipped, unit.masked) == (((0, 2048),), True)
