@@ -35,7 +35,8 @@ from thalweg.errors import InputError, missing_package
 from thalweg.network.graph import Graph, Weight, written
 from thalweg.network.readers.arrays import Array
 from thalweg.network.readers.failures import failed
-from thalweg.network.readers.keras_layers import LAYERS, OPERATIONS, Call
+from thalweg.network.readers.keras_call import Call
+from thalweg.network.readers.keras_layers import LAYERS, OPERATIONS
 from thalweg.network.readers.recorder import Recorder
 
 Shape = tuple[int, ...]

@@ -11,7 +11,7 @@ from thalweg.network.readers.jax import described
 from thalweg.network.readers.jax_numbers import held
 from thalweg.network.readers.jax_values import Fixed, Pointwise, Value
 from thalweg.network.readers.jaxpr import Walk
-from thalweg.network.readers.keras_layers import Call
+from thalweg.network.readers.keras_call import Call
 
 
 class _Inside(Walk):
