@@ -134,6 +134,17 @@ def branches(x):
     return jnp.where(np.arange(TOKENS)[:, None] % 2 == 0, left, right)
 
 
+def scanned(start=0, reverse=False):
+    """A linear recurrence of a part of the sequence, by halves of it."""
+
+    def join(left, right):
+        return left[0] * right[0], right[0] * left[1] + right[1]
+
+    return lambda x: lax.associative_scan(
+        join, (jax.nn.sigmoid(x[:, start:]), jnp.tanh(x[:, start:])), axis=1, reverse=reverse
+    )[1]
+
+
 FUNCTIONS = {
     "fused, causal": fused(is_causal=True),
     "fused, near": fused(local_window_size=(2, 1)),
@@ -157,6 +168,11 @@ FUNCTIONS = {
     "running product": lambda x: lax.cumprod(x, 1, reverse=True),
     "blanked": blanked,
     "branches": branches,
+    "nothing left of one part": lambda x: jnp.tanh(x) * np.zeros((TOKENS, WIDTH)) + jnp.sin(x),
+    "nothing chosen of one part": lambda x: jnp.where(np.zeros((TOKENS, 1), bool), jnp.tanh(x), 0) + jnp.sin(x),
+    "empty slices": lambda x: jnp.concatenate([x[:, :0], jnp.tanh(x), x[:, TOKENS:]], 1),
+    **{f"scan of {TOKENS - start}": scanned(start) for start in range(TOKENS)},
+    **{f"scan of {TOKENS - start} from behind": scanned(start, reverse=True) for start in range(TOKENS)},
 }
 
 
@@ -174,6 +190,11 @@ def test_what_masks_leave_is_where_the_gradient_is(name):
         found = answer.unit(last, (unit,))
         assert found.clipped == (((places[0], places[-1]),) if len(places) else None), unit
         assert not found.masked
+
+
+def test_a_model_with_nothing_left_to_come_out_is_refused():
+    with pytest.raises(tw.errors.InputError, match=r"no units left: its output would be 0 x 4\."):
+        tw.size(lambda x: jnp.tanh(x)[:, 3:3], (TOKENS, WIDTH))
 
 
 def test_layers_of_flax():

@@ -168,7 +168,10 @@ def followed(program: Program, shape: Shape | None) -> Traced:
     layout = layout_of(closed, len(arrays), program.layout(shape, whole))
     entered = recorder.input((1, *shape), layout.positions, layout.channel)
     walk = Walk(recorder, constant, program.within, _crowded(values), layout.channels_first)
-    for each in walk.run(closed, [*values, Pointwise(entered)]):
+    made = walk.run(closed, [*values, Pointwise(entered)])
+    if made and all(0 in each.shape for each in made):
+        raise InputError(f"The model has no units left: its output would be {written(made[0].shape[1:])}.")
+    for each in made:
         walk.ledger.array(each)
     seen = recorder.identities() | walk.stacks
     held_by = {one.identity: one for each in values for one in each.weights}

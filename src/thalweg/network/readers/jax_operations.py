@@ -117,6 +117,9 @@ def _dynamic_slice(walk: Walk, step: Step) -> Sequence[Value]:
 
 
 def _cut(walk: Walk, step: Step, cuts: Sequence[tuple[int, int, int]]) -> Value:
+    if 0 in step.shape:  # as where an associative scan comes to its last halves
+        return Fixed(walk.recorder.constant(step.shape))
+
     def move(x: Array) -> Array:
         for axis, (start, stop, stride) in enumerate(cuts):
             if (start, stop, stride) != (0, x.shape[axis], 1):

@@ -168,11 +168,15 @@ class Walk:
         return self.unknown(step) if operation is None else operation(self, step)
 
     def _checked(self, step: Step, results: Sequence[Value]) -> list[Value]:
-        """The results, replaced by unknown ones where their shape is not what JAX says."""
-        return [
+        """The results, replaced by unknown ones where their shape is not what JAX says.
+
+        What no input is left in, as where a mask hides all of it, is numbers like any others.
+        """
+        fitting = [
             made if made.shape == shape else self.unknown(replace(step, inputs=(made,), shapes=(shape,)))[0]
             for made, shape in zip(results, step.shapes, strict=True)
         ]
+        return [Fixed(made.root) if isinstance(made, Pointwise) and made.root.is_constant else made for made in fitting]
 
     def unknown(self, step: Step, what: str = "") -> list[Value]:
         """The results of what is not known by name."""
