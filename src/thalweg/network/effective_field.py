@@ -338,7 +338,8 @@ class _Paths:
             assert operation.window is not None, "checked before"
             if operation.kind is Kind.UPSAMPLE and operation.window.kernel != operation.window.stride:
                 self._note(f"{operation.name} interpolates; all its taps count alike.")
-            yield operation.input, _through_window(numbers, operation.window, operation.input.extents)
+            for each in operation.windows:
+                yield operation.input, _through_window(numbers, each, operation.input.extents)
             return
         if operation.pieces is not None:
             yield from _from_pieces(numbers, operation, operation.pieces)

@@ -11,7 +11,7 @@ from thalweg.network.graph import Border, Kept, Piece, Pieces, Resampling, Span,
 from thalweg.network.intervals import Ends, Intervals, Listed, TooIrregularError
 from thalweg.network.piecewise import placed
 
-MAX_TERMS = 16
+MAX_TERMS = 64
 """The most terms that one tensor may need; ordinary networks need one."""
 
 MAX_PIECES = 1024

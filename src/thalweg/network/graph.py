@@ -12,9 +12,10 @@ integers, so counts made from them never overflow or round.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fractions import Fraction
 from typing import TYPE_CHECKING
@@ -225,6 +226,30 @@ class Window:
         """The number of taps over all axes."""
         return math.prod(self.kernel)
 
+    def parts(self, taps: Sequence[Kept]) -> Iterator[Window]:
+        """The windows over neighbouring taps that make some of its taps together."""
+        for each in taps:
+            for runs in itertools.product(*self._runs(each)):
+                yield self._part([first for first, _ in runs], [behind for _, behind in runs])
+
+    def around(self, taps: Sequence[Kept]) -> Window:
+        """The smallest window that holds some of its taps."""
+        axes = [list(itertools.chain(*runs)) for runs in zip(*map(self._runs, taps), strict=True)]
+        return self._part([min(runs)[0] for runs in axes], [max(behind for _, behind in runs) for runs in axes])
+
+    def _runs(self, taps: Kept) -> list[tuple[tuple[int, int], ...]]:
+        return [((0, extent),) if runs is None else runs for runs, extent in zip(taps.along, self.kernel, strict=True)]
+
+    def _part(self, begin: Sequence[int], behind: Sequence[int]) -> Window:
+        """The same window over its taps from some on to before others."""
+        axes = list(zip(self.kernel, self.dilation, self.low, self.high, begin, behind, strict=True))
+        return replace(
+            self,
+            kernel=tuple(last - first for *_, first, last in axes),
+            low=tuple(low - gap * first for _, gap, low, _, first, _ in axes),
+            high=tuple(high - gap * (extent - last) for extent, gap, _, high, _, last in axes),
+        )
+
     def output_extents(self, extents: tuple[int, ...]) -> tuple[int, ...]:
         """How many units the window makes of `extents` positions on each axis; zero or less where it does not fit."""
         return tuple(self._output_extent(axis, extent) for axis, extent in enumerate(extents))
@@ -385,10 +410,10 @@ class Pieces:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """Positions of a map of which something is left where a mask blanks others: all that these make together.
+    """Positions of a map, or taps of a window, that are left where a mask hides others: all that these make together.
 
     Args:
-        along: for every spatial axis where its stretches begin and end, the first position behind each; None for all.
+        along: for every spatial axis where its stretches begin and end, the first place behind each; None for all.
     """
 
     along: tuple[tuple[tuple[int, int], ...] | None, ...]
@@ -411,6 +436,7 @@ class Operation:
             fully connected layer or a global pool, and for none elsewhere.
         span: how far they see along these, where that is not all along.
         kept: which positions of its inputs a mask leaves, the first or the second or ...; empty where it leaves all.
+        taps: which taps of its window a mask of its weights leaves, the first or the second or ...; empty for all.
         masked: whether a mask hides some of what they see, which is not followed.
         work: its connections and multiply-accumulates, where they do not follow from the rest.
         pieces: what the positions along an axis are put together of, for concatenations and gathers that do that.
@@ -435,6 +461,7 @@ class Operation:
     across: tuple[int, ...] | None = None
     span: Span | None = None
     kept: tuple[Kept, ...] = ()
+    taps: tuple[Kept, ...] = ()
     masked: bool = False
     work: Work | None = None
     pieces: Pieces | None = None
@@ -446,6 +473,12 @@ class Operation:
     def input(self) -> Tensor:
         """The first input."""
         return self.inputs[0]
+
+    @property
+    def windows(self) -> Iterator[Window]:
+        """What slides over the positions in parts of which no tap is masked: its window, or several that make it."""
+        assert self.window is not None
+        yield from self.window.parts(self.taps) if self.taps else (self.window,)
 
     @property
     def operands(self) -> tuple[Tensor, ...]:

@@ -335,7 +335,7 @@ class _Trial:
         shared = _shared(self.graph.operations)
         for place in below:
             step, name = self.graph.operations[place], counted[place]
-            if step.kind not in _CHANGEABLE or step.window is None or step.window.transposed:
+            if step.kind not in _CHANGEABLE or step.window is None or step.window.transposed or step.taps:
                 continue
             if not any(weight.identity in shared for weight in step.weights):
                 yield from _of_layer(place, step, name)

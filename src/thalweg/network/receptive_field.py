@@ -50,7 +50,19 @@ from thalweg.network.fields import (
     spread_out,
     windowed,
 )
-from thalweg.network.graph import MERGES, WINDOWED, Chosen, Graph, Kept, Kind, Operation, Pieces, Span, Tensor
+from thalweg.network.graph import (
+    MERGES,
+    WINDOWED,
+    Chosen,
+    Graph,
+    Kept,
+    Kind,
+    Operation,
+    Pieces,
+    Span,
+    Tensor,
+    Window,
+)
 from thalweg.network.intervals import MAX_PERIOD, MAX_POSITIONS, Intervals, Listed, Periodic, TooIrregularError
 from thalweg.network.piecewise import Unclipped, common_period, pieces_of
 
@@ -242,8 +254,7 @@ class ReceptiveFields:
         if _is_unordered(operation):
             return self._merged(operation, known)
         if kind in WINDOWED and operation.window is not None:
-            terms = (windowed(term, operation.window, output.extents) for term in field.terms)
-            return Field(simplified(terms), field.gated)
+            return Field(self._behind_window(operation, operation.window, field.terms), field.gated)
         if kind in MERGES or len(known) > 1:
             return self._merged(operation, known)
         if kind is Kind.FLATTEN:
@@ -253,6 +264,20 @@ class ReceptiveFields:
         if kind is Kind.SPATIAL_NORMALISATION and (source.spatial or source.positions):
             return Field(field.terms, gated=True)
         return field
+
+    def _behind_window(
+        self, operation: Operation, window: Window, terms: tuple[tuple[Intervals, ...], ...]
+    ) -> tuple[tuple[Intervals, ...], ...]:
+        """The terms behind a window, of whose taps a mask may leave some: their extremes, where it leaves too many."""
+        extents = operation.output.extents
+        try:
+            return simplified(windowed(term, part, extents) for part in operation.windows for term in terms)
+        except TooIrregularError:
+            if not operation.taps:
+                raise
+        self.supposed.add(operation.output.id)
+        whole = window.around(operation.taps)
+        return simplified(windowed(term, whole, extents) for term in terms)
 
     def _weighed(
         self,

@@ -103,7 +103,9 @@ def test_what_hides():
     assert of_bias(numbers).kept.tolist() == of_sum(numbers).kept.tolist()
     assert (of_sum(None).kept, of_product(None).kept, of_bias(None).kept) == (None, None, None)
     chosen = of_choice(np.array([1, 0]), np.array([-5.0, -2e4]))
-    assert (chosen.kept.tolist(), chosen.blank, chosen.replaces) == ([True, False], -5.0, True)
+    assert (chosen.kept.tolist(), chosen.blank, chosen.replaces) == ([True, False], np.inf, True)
+    assert of_choice(None, np.array([-3e4, -2e4])).blank == -2e4
+    assert of_choice(None, np.array([1.5, 1.5])).blank == 1.5
     assert (of_choice(None, -3).blank, of_choice(None, None).blank) == (-3, np.inf)
 
 

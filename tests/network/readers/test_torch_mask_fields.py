@@ -372,6 +372,30 @@ EXACT = {
     "heads together": lambda self, scores, x: scores.masked_fill(LATER, -torch.inf).softmax(2)[:, None].expand(
         -1, 2, -1, -1
     ).mean(1),
+    "filled with 0, then with low numbers": lambda self, scores, x: (
+        scores.masked_fill(~NEAR, 0).masked_fill(LATER, -torch.inf).softmax(2)
+    ),
+    "multiplied with 0, then low numbers added": lambda self, scores, x: (
+        scores * LOWER.to(x.dtype) - 1e10 * (1 - LOWER.to(x.dtype))
+    ).softmax(2),
+    "filled with 1": lambda self, scores, x: scores.masked_fill(LATER, 1),
+    "shares filled with a small number": lambda self, scores, x: torch.where(LOWER, scores.sigmoid(), 1e-6),
+    "filled twice, until nothing is left of a row": lambda self, scores, x: (
+        scores.masked_fill(LATER, -1e9).masked_fill(torch.arange(8) < 2, -1e9).softmax(2)
+    ),
+    "filled for ever, then until nothing is left of a row": lambda self, scores, x: (
+        scores.masked_fill(LATER, -torch.inf).masked_fill(torch.arange(8) < 2, -1e9).softmax(2)
+    ),
+    "low numbers added twice, until nothing is left of a row": lambda self, scores, x: (
+        scores + LATER.to(x.dtype) * -1e9 + (torch.arange(8) < 2).to(x.dtype) * -1e9
+    ).softmax(2),
+    "made finite once shared": lambda self, scores, x: scores.masked_fill(LATER, -torch.inf).softmax(2).nan_to_num(),
+    "a table of low numbers that is not added": lambda self, scores, x: torch.baddbmm(
+        torch.zeros(1, 8, 8, dtype=x.dtype).masked_fill(LATER, -1e9), self.keys(x), x.mT, beta=0
+    ).softmax(2),
+    "a table added with a factor": lambda self, scores, x: torch.baddbmm(
+        LATER.to(x.dtype)[None], self.keys(x), x.mT, beta=-1e9
+    ).softmax(2),
     "cross-attention behind a causal one": lambda self, scores, x: crossed(self, x),
 }  # fmt: skip
 SAID = {
@@ -398,9 +422,31 @@ SAID = {
         LATER[:, :5], -torch.inf
     ).softmax(2) @ x[:, :5],
     "written into": lambda self, scores, x: written(scores),
-    "filled with 0, then with low numbers": lambda self, scores, x: (
-        scores.masked_fill(~NEAR, 0).masked_fill(LATER, -torch.inf).softmax(2)
-    ),
+    "subtracted from 1": lambda self, scores, x: (1 - scores.masked_fill(LATER, -1e9)).softmax(2),
+    "subtracted from a table": lambda self, scores, x: (
+        torch.zeros(8, 8, dtype=x.dtype) - scores.masked_fill(LATER, -1e9)
+    ).softmax(2),
+    "added turned round": lambda self, scores, x: torch.add(
+        torch.zeros(8, 8, dtype=x.dtype), scores.masked_fill(LATER, -1e9), alpha=-1
+    ).softmax(2),
+    "a divisor": lambda self, scores, x: torch.ones(8, 8, dtype=x.dtype) / scores.masked_fill(LATER, torch.inf),
+    "made finite": lambda self, scores, x: scores.masked_fill(LATER, -torch.inf).nan_to_num(neginf=0).softmax(2),
+    "exponentials summed over heads": lambda self, scores, x: scores.tril()[:, None].expand(-1, 2, -1, -1).logsumexp(1),
+    "a length over heads": lambda self, scores, x: scores.masked_fill(LATER, -1e9)[:, None].norm(dim=1).softmax(2),
+    "a product over heads": lambda self, scores, x: scores.masked_fill(LATER, -1e9)[:, None].expand(
+        -1, 2, -1, -1
+    ).prod(1).softmax(2),
+    "the product of two tables added": lambda self, scores, x: torch.addcmul(
+        scores, LATER.to(x.dtype), torch.tensor(-1e9, dtype=x.dtype)
+    ).softmax(2),
+    "the smaller of it and a table": lambda self, scores, x: torch.minimum(
+        scores, torch.full((8, 8), torch.inf, dtype=x.dtype).masked_fill(LATER, -torch.inf)
+    ).softmax(2),
+    "several numbers instead": lambda self, scores, x: torch.where(
+        LOWER, scores, -torch.arange(8.0, dtype=x.dtype)
+    ).tril(3),
+    "filled with 0, then with 1": lambda self, scores, x: scores.masked_fill(~NEAR, 0).masked_fill(LATER, 1),
+    "low numbers, then 0": lambda self, scores, x: scores.masked_fill(LATER, -1e9).masked_fill(EYE, 0).softmax(2),
     "chosen by data behind a causal layer": lambda self, scores, x: scores.tril().matmul(x)[
         :, scores.sum(2).argsort(1)[0]
     ],
@@ -526,3 +572,15 @@ def test_causal_attention_behind_what_is_not_followed_is_said_to_see_all():
 
     unit = tw.size(Stretched(), (2, 2049)).unit("attention", (3,))
     assert (unit.clipped, unit.masked) == (((0, 2048),), True)
+
+
+def test_a_mask_is_seen_as_it_was_when_it_was_used():
+    class Growing(nn.Module):
+        def forward(self, x):
+            mask = EYE | (torch.arange(8) == 0)
+            first = functional.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+            mask &= EYE
+            return first + functional.scaled_dot_product_attention(x, x, x, attn_mask=mask)
+
+    answer = tw.size(Growing(), (8, WIDTH))
+    assert [answer.unit(-1, (unit,)).clipped for unit in range(8)] == [((0, unit),) for unit in range(8)]

@@ -57,6 +57,43 @@ def computed(
     return made if made.shape == shape else None
 
 
+def left_in(
+    function: str,
+    parameters: Mapping[str, Any],
+    shape: Shape,
+    numbers: Sequence[Numbers | None],
+    kept: Sequence[Numbers | None],
+) -> Numbers | None:
+    """Where what an equation makes of weights and known numbers is not 0, as truth values; None where it may be any.
+
+    Args:
+        function: the name of its primitive.
+        parameters: those of the primitive.
+        shape: of the result.
+        numbers: its arguments, None for weights.
+        kept: where these are not 0; None where they may be anything.
+    """
+    import numpy as np
+
+    told = [left if each is None else each != 0 for each, left in zip(numbers, kept, strict=True)]
+    if function == "select_n":
+        told[0] = numbers[0]
+    if all(each is None for each in told) or function not in _KEEPS or math.prod(shape) > MAX_KNOWN:
+        return None
+    whole = [np.ones((), bool) if each is None else each for each in told]
+    if function == "mul":
+        made: Numbers = np.broadcast_to(whole[0] & whole[1], shape)
+    elif told[0] is None:  # what is chosen by weights
+        return None
+    else:
+        made = _functions()[function](parameters, shape, *whole)
+    return None if made.all() else made
+
+
+_KEEPS = frozenset({"broadcast_in_dim", "mul", "reshape", "select_n", "slice", "squeeze", "transpose"})
+"""Of 0 they make 0."""
+
+
 @functools.cache
 def _functions() -> Mapping[str, Callable[..., Any]]:
     import numpy as np

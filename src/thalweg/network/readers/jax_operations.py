@@ -12,8 +12,9 @@ from thalweg.network.graph import Kind, Resampling
 from thalweg.network.intervals import MAX_PERIOD
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Slide
-from thalweg.network.readers.jax_numbers import computed
+from thalweg.network.readers.jax_numbers import computed, left_in
 from thalweg.network.readers.jax_values import PLAIN, POINTWISE, Fixed, Pointwise, Value
+from thalweg.network.readers.masks import left_along
 from thalweg.network.readers.resampling import within
 
 if TYPE_CHECKING:
@@ -319,6 +320,7 @@ def _convolution(walk: Walk, step: Step) -> Sequence[Value]:
         channels=kernel.shape[rhs[0]],
         groups=parameters["feature_group_count"],
         weights=[kernel.array],
+        left=left_along(kernel.kept if kernel.numbers is None else kernel.numbers != 0, rhs[2:]),
         name=name,
         module=module,
     )
@@ -381,8 +383,9 @@ def _product(walk: Walk, step: Step) -> Sequence[Value]:
     if made is None:
         name, module = walk.called(weights, step.scope, "linear" if weights else "matmul")
         made = walk.recorder.product(
-            units, walk.ledger.array(second), (over, over_too), (along, along_too), name=name, module=module
-        )
+            units, walk.ledger.array(second), (over, over_too), (along, along_too), name=name, module=module,
+            hides=isinstance(second, Fixed) and second.kept is not None,
+        )  # fmt: skip
     if swapped:
         ours = len(first.shape) - len(over) - len(along)
         theirs = range(len(along) + ours, len(made.shape))
@@ -540,10 +543,13 @@ def of_numbers(walk: Walk, step: Step) -> Sequence[Value]:
     weights = tuple({one.identity: one for each in parts for one in each.weights}.values())
     if step.function == "stop_gradient":  # weights that no gradient reaches are frozen
         weights = tuple([replace(each, trainable=False) for each in weights])
-        parts = [Fixed(replace(each.array, weights=weights), each.numbers) for each in parts]
+        parts = [Fixed(replace(each.array, weights=weights), each.numbers, each.kept) for each in parts]
     if len(parts) == 1 and step.function in PLAIN and step.function != "neg" and weights:
         return parts  # the same array of weights, perhaps in another type
-    known = None
-    if len(step.shapes) == 1 and not weights:
-        known = computed(step.function, step.parameters, step.shape, [each.numbers for each in parts])
-    return [Fixed(walk.recorder.constant(shape, weights), known) for shape in step.shapes]
+    if len(step.shapes) > 1:
+        return [Fixed(walk.recorder.constant(shape, weights)) for shape in step.shapes]
+    numbers, array = [each.numbers for each in parts], walk.recorder.constant(step.shape, weights)
+    if not weights:
+        return [Fixed(array, computed(step.function, step.parameters, step.shape, numbers))]
+    kept = left_in(step.function, step.parameters, step.shape, numbers, [each.kept for each in parts])
+    return [Fixed(array, None, kept)]

@@ -125,10 +125,12 @@ class Fixed:
     Args:
         array: its shape, and the weights that it was computed from.
         numbers: what it holds, where that is known.
+        kept: where it is not 0, as truth values, of weights that a mask hides in part; None where that is not known.
     """
 
     array: Array
     numbers: NDArray[Any] | None = None
+    kept: NDArray[Any] | None = None
 
     @property
     def shape(self) -> Shape:
@@ -336,14 +338,15 @@ class Ledger:
         x = units[0]
         if len(units) > 1 or not isinstance(x, Pointwise):
             return None
-        mask, changes = mask_of(function, parts), function in SCALES or function == "neg"
+        turns = function == "neg" or (function in ("sub", "div") and isinstance(which, Fixed))
+        mask, changes = mask_of(function, parts), function in SCALES or turns
         if mask is None and not (changes and any(map(ax.hides, x.root.axes))):
             return None
         if mask is not None and not any(map(ax.holds_keys, x.root.axes)) and not self.recorder.blanks(x.root, mask):
             return None
         kind = Kind.ADD if function in SHIFTS else Kind.MULTIPLY if changes else Kind.ACTIVATION
         arrays = [self.array(each) for each in parts]
-        return Pointwise(self.recorder.elementwise(arrays, kind, name, module, mask=mask), scope)
+        return Pointwise(self.recorder.elementwise(arrays, kind, name, module, mask=mask, turns=turns), scope)
 
     def named(self, name: str, x: Pointwise, scope: str, weights: tuple[Weight, ...] = ()) -> Pointwise:
         """A function of each value that has a name of its own, such as an activation."""
@@ -429,7 +432,9 @@ class Ledger:
     def _pooled(self, made: Statistic, x: Value, axes: tuple[int, ...], pool: bool, scope: str) -> Value:
         what = next(name for name in made.functions if name.startswith(("reduce", "arg"))).partition("_")[2] or "reduce"
         name, module = self.called((), scope, "mean" if what == "sum" and pool else what)
-        return Pointwise(self.recorder.reduce(self.array(x), axes, pool=pool, name=name, module=module), scope)
+        plain = made.functions <= {"reduce_sum", "reduce_max", "reduce_min"}
+        array = self.recorder.reduce(self.array(x), axes, pool=pool, name=name, module=module, plain=plain)
+        return Pointwise(array, scope)
 
     def moved(self, x: Value, move: Callable[[Array], Array]) -> Value:
         """The value after a move of its axes, which a statistic outlives."""

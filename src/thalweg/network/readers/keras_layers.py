@@ -101,7 +101,9 @@ def _dropped(call: Call) -> Array:
 
 def _merged(kind: Kind) -> Callable[[Call], Array]:
     def merge(call: Call) -> Array:
-        return call.recorder.elementwise(call.operands(), kind, **call.named(), mask=_table(call))
+        parts, what = call.operands(), type(call.layer).__name__
+        turns = what in ("Maximum", "Minimum") or (what in ("Subtract", "Divide") and parts[0].is_constant)
+        return call.recorder.elementwise(parts, kind, **call.named(), mask=_table(call), turns=turns)
 
     return merge
 

@@ -103,6 +103,16 @@ class Masking(Moves):
         found = rectangles(np.logical_or.reduce(merged, -1))
         return tuple(found) if len(found) <= MAX_TERMS else None
 
+    def finite(self, x: Array, name: str = "", module: str = "") -> Array:
+        """The same numbers, with large ones for those without end: an activation where that may show what is hidden.
+
+        Of a row that is all hidden by low numbers with an end, nothing is hidden.
+        """
+        at = self._of_keys(x.axes)
+        if at is None or at.scores.kept is None or at.scores.blank == 0:
+            return x
+        return self._make(Kind.ACTIVATION, [x], x.shape, x.axes, name, module)
+
     def _of_keys(self, axes: Axes) -> _AtKeys | None:
         """Where an array holds scores, whole; None where it holds none."""
         for columns, held in enumerate(axes):
@@ -119,11 +129,14 @@ class Masking(Moves):
         kept, scores = self._rows.behind(mask, shape, (at.rows, at.columns)), at.scores
         if kept is None:
             return scores
-        if scores.kept is None:
+        if scores.kept is None or mask.blank <= LOW < scores.blank:  # of which it hides what it is to hide itself
             return replace(scores, kept=kept, blank=mask.blank)
-        if (scores.blank <= LOW) != (mask.blank <= LOW):
+        if scores.blank > LOW and scores.blank == mask.blank:
+            return replace(scores, kept=self._rows.once(kept & scores.kept))
+        if max(scores.blank, mask.blank) > LOW:
             return None
-        return replace(scores, kept=self._rows.once(kept & scores.kept), blank=max(scores.blank, mask.blank))
+        both = self._rows.under((scores.kept, scores.blank), mask, kept)
+        return replace(scores, kept=both, blank=max(scores.blank, mask.blank))
 
     def _of_scores(self, kind: Kind, x: Array, scores: Scores, axes: Axes, name: str, module: str) -> Array:
         """A function of scores of which those that are not kept are hidden."""
@@ -143,10 +156,16 @@ class Masking(Moves):
                 return scored(axes, columns, replace(scores, shared=True))
         return axes
 
-    def _as_scores(self, axes: Axes, kind: Kind, parts: Sequence[Array]) -> tuple[Axes, bool]:
+    def _as_scores(self, axes: Axes, kind: Kind, parts: Sequence[Array], turns: bool) -> tuple[Axes, bool]:
         """The axes behind a function of each value, and whether what it, or a mask before it, hides is lost with them.
 
         What masks have hidden in scores is still so, or it can no longer be told what they are.
+
+        Args:
+            axes: those of the values.
+            kind: what the function is.
+            parts: its arguments that depend on an input.
+            turns: whether it turns them round, as where they are subtracted.
         """
         held = [axis for each in parts for axis in each.axes if ax.holds_keys(axis)]
         if not held:
@@ -156,6 +175,6 @@ class Masking(Moves):
             return ax.untold(axes), len(parts) > 1 and kind in _OF_MASKS
         # A low number may be made larger, or turned into a high one, by a factor.
         stays = scores.blank <= LOW if kind is Kind.ADD else scores.blank == 0 and kind is Kind.MULTIPLY
-        if scores.kept is None or stays or kind is Kind.DROPOUT:
+        if scores.kept is None or (stays and not turns) or kind is Kind.DROPOUT:
             return axes, False
         return ax.untold(axes), True

@@ -26,7 +26,8 @@ class Mask:
 
     Args:
         kept: which are not, in a shape that is repeated as NumPy does; None where that is not known.
-        blank: the number that the others become, at the most.
+        blank: the number that the others become: at the most, where all are low; infinity where they are several or not
+            known.
         replaces: whether nothing is left of them, as where they are multiplied by 0; not where a low number is added.
         is_table: whether the others become larger or smaller by different numbers, as in a table of sines.
     """
@@ -55,16 +56,20 @@ def of_difference(numbers: NDArray[Any] | None) -> Mask:
 
 def of_bias(numbers: NDArray[Any] | None) -> Mask:
     """The mask that is added to scores, or truth values that stand for it."""
-    known = numbers is not None and numbers.dtype == bool
-    return Mask(numbers, -math.inf, replaces=False) if known else of_sum(numbers)
+    if numbers is None or numbers.dtype != bool:
+        return of_sum(numbers)
+    return Mask(numbers.copy(), -math.inf, replaces=False)  # they may be written into later
 
 
 def of_choice(chosen: NDArray[Any] | None, number: NDArray[Any] | float | None) -> Mask:
     """The mask that leaves what it chooses and puts a number, or several, in the place of everything else."""
     import numpy as np
 
-    largest = math.inf if number is None or not np.size(number) else float(np.max(number))
-    return Mask(None if chosen is None else chosen.astype(bool), largest)
+    kept = None if chosen is None else chosen.astype(bool)
+    if number is None or not np.size(number):
+        return Mask(kept, math.inf)
+    largest = float(np.max(number))
+    return Mask(kept, largest if largest <= LOW or np.all(number == largest) else math.inf)
 
 
 def of_product(numbers: NDArray[Any] | None) -> Mask:
@@ -113,6 +118,18 @@ def along(kept: NDArray[Any], shape: Sequence[int], axes: Sequence[int]) -> NDAr
     any_of = few[..., 0] if few.shape[-1] == 1 else few.any(-1)
     whole: NDArray[Any] = np.broadcast_to(any_of, [shape[axis] for axis in axes])
     return whole
+
+
+def left_along(kept: NDArray[Any] | None, axes: Sequence[int]) -> NDArray[Any] | None:
+    """Which indices of some axes keep anything; None where that is all, or none at all."""
+    import numpy as np
+
+    if kept is None:
+        return None
+    others = tuple([axis for axis in range(kept.ndim) if axis not in axes])
+    lines = np.transpose(kept, [*others, *axes]).reshape(-1, *(kept.shape[axis] for axis in axes))
+    left: NDArray[Any] = np.logical_or.reduce(lines, 0)
+    return left if left.any() and not left.all() else None
 
 
 def fits(kept: NDArray[Any], shape: Sequence[int]) -> bool:
@@ -176,6 +193,26 @@ class Rows:
             self._masks[key] = (mask, self.once(kept))
         kept = self._masks[key][1]
         return None if kept.all() else kept
+
+    def under(self, before: tuple[NDArray[Any], float], mask: Mask, kept: NDArray[Any]) -> NDArray[Any]:
+        """What a mask leaves of scores of which another has left some, where both put, or add, low numbers.
+
+        A row of which nothing is left is shared by those of its scores that are finite.
+
+        Args:
+            before: what the other has left, and its number.
+            mask: the mask.
+            kept: what it leaves, of as many rows and columns.
+        """
+        import numpy as np
+
+        both: NDArray[Any] = before[0] & kept
+        finite = before[0] if before[1] == -math.inf else np.ones_like(kept)
+        if mask.replaces:
+            finite = np.where(kept, finite, mask.blank > -math.inf)
+        elif mask.blank == -math.inf:
+            finite = finite & kept
+        return self.once(both | (~both.any(1, keepdims=True) & finite))
 
     def once(self, kept: NDArray[Any]) -> NDArray[Any]:
         """The first array of the same truth values."""

@@ -24,8 +24,8 @@ class Products(Masking):
             shares = scored(x.axes, axis, replace(scores, blank=0, shared=True))
             return self._of_scores(Kind.ACTIVATION, x, scores, shares, name or "softmax", module)
         if scores is not None and scores.kept is not None:  # numbers weigh something again where they were hidden
-            axes = with_axis(x.axes, axis, ax.keys(x.shape[axis]))
-            return self._make(Kind.ACTIVATION, [x], x.shape, axes, name, module)
+            axes, unsure = with_axis(x.axes, axis, ax.keys(x.shape[axis])), math.isinf(scores.blank)
+            return self._make(Kind.ACTIVATION, [x], x.shape, axes, name, module, masked=unsure)
         return self.along(x, axis, name, module)
 
     def along(self, x: Array, axis: int, name: str = "", module: str = "") -> Array:
@@ -167,8 +167,8 @@ class Products(Masking):
             scores = next(filter(None, held), None)
             if scores is None or scores.kept is None:
                 continue
-            if scores.blank <= LOW:  # which weighs what it should hide
-                return None, True
+            if scores.blank != 0:  # which weighs what it should hide
+                return None, scores.blank <= LOW or math.isinf(scores.blank)
             wanted = [self._whole_axis(values, axis) for axis in contracted[1 - side]]
             if wanted != [scores.place] or ax.position(scores.place, scores.many) not in axes:
                 return None, True

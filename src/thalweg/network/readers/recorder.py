@@ -30,11 +30,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from thalweg.network.counts import taps_inside
-from thalweg.network.graph import Kind, Operation, Resampling, Tensor, Window, Work
+from thalweg.network.graph import Kept, Kind, Operation, Resampling, Tensor, Window, Work
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Slide, together, with_axis
 from thalweg.network.readers.axes import Axes
-from thalweg.network.readers.masks import Mask, of_choice, towards
+from thalweg.network.readers.masks import Mask, of_choice, rectangles, towards
 from thalweg.network.readers.products import Products
 from thalweg.network.readers.resampling import adaptive
 
@@ -53,6 +53,7 @@ class Recorder(Products):
         module: str = "",
         weights: Sequence[Array] = (),
         mask: Mask | None = None,
+        turns: bool = False,
     ) -> Array:
         """A function of each value, or of the values in the same place of several arrays, repeated as NumPy does.
 
@@ -66,6 +67,7 @@ class Recorder(Products):
             module: the path of the module that does it.
             weights: parameters that it has besides.
             mask: what it hides of the only argument that depends on an input.
+            turns: whether it makes high numbers of low ones, as where that argument is subtracted.
         """
         rank = max(len(each.shape) for each in parts)
         padded = [(1,) * (rank - len(each.shape)) + each.shape for each in parts]
@@ -81,7 +83,7 @@ class Recorder(Products):
             masked = self._masked(self.expand(lined[0], shape), mask, kind, used, name, module)
             if masked is not None:
                 return masked
-        axes, hides = self._as_scores(axes, kind, lined)
+        axes, hides = self._as_scores(axes, kind, lined, turns)
         if len({each.id for each in units}) == 1 and kind in (Kind.ADD, Kind.MULTIPLY) and not hides:
             whole = next((each for each in lined if each.shape == shape), None)
             if not used and whole is not None:
@@ -130,6 +132,7 @@ class Recorder(Products):
         channels: int | None = None,
         groups: int = 1,
         weights: Sequence[Array] = (),
+        left: NDArray[Any] | None = None,
         name: str = "",
         module: str = "",
     ) -> Array:
@@ -144,6 +147,7 @@ class Recorder(Products):
             channels: how many come out; None for as many as go in.
             groups: of a convolution.
             weights: its parameters.
+            left: which taps of its window a mask of these leaves; None for all.
             name: what people call it.
             module: the path of the module that does it.
         """
@@ -164,12 +168,14 @@ class Recorder(Products):
             work = _literal_work(kind, x, over, window, channel, shape, groups)
             if kind is Kind.CONVOLUTION and self._is_linear(x, over, window):
                 kind = Kind.LINEAR
+            before = [x.axes[axis] for axis in over]
             x, axes, everywhere = self._off_the_map(kind, x, over, shape)
             if kind in (Kind.CONVOLUTION, Kind.LINEAR):
                 axes = with_axis(axes, channel, ax.features(channels))
             return self._make(
                 kind, [x], tuple(shape), axes, name, module,
                 weights=used, across=tuple(sorted({*across, *everywhere})), work=work, channel=channel,
+                masked=left is not None and any(ax.has_positions(axis) for axis in before),
             )  # fmt: skip
         axes = x.axes if kind is not Kind.CONVOLUTION else with_axis(x.axes, channel, ax.features(channels))
         for axis, place in zip(over, places, strict=True):
@@ -177,8 +183,13 @@ class Recorder(Products):
         return self._make(
             kind, [x], tuple(shape), axes, name, module,
             weights=used, window=slide.window(places, self._axes), groups=groups, channel=channel,
-            placed=dict(zip(places, over, strict=True)),
+            taps=() if left is None else self._taps(left, places), placed=dict(zip(places, over, strict=True)),
         )  # fmt: skip
+
+    def _taps(self, left: NDArray[Any], places: Sequence[int]) -> tuple[Kept, ...]:
+        """Which taps of a window along some spatial axes are left, for all of these."""
+        along = [dict(zip(places, each.along, strict=True)) for each in rectangles(left)]
+        return tuple(Kept(tuple(map(each.get, range(self._axes)))) for each in along)
 
     def _off_the_map(
         self, kind: Kind, x: Array, over: Sequence[int], shape: Sequence[int]
@@ -279,8 +290,9 @@ class Recorder(Products):
         name: str = "",
         module: str = "",
         weights: Sequence[Array] = (),
+        plain: bool = True,
     ) -> Array:
-        """A sum, mean or extreme over some axes.
+        """A sum, mean, extreme or another statistic over some axes.
 
         Args:
             x: the array.
@@ -290,6 +302,7 @@ class Recorder(Products):
             name: what people call it.
             module: the path of the module that does it.
             weights: parameters that it has besides.
+            plain: whether it is a sum, a mean or an extreme, which are 0 of zeros and low of low numbers.
         """
         shape = tuple(1 if a in over else n for a, n in enumerate(x.shape) if keep or a not in over)
         used = together([x, *weights])
@@ -306,7 +319,7 @@ class Recorder(Products):
         aside = not any(ax.has_positions(x.axes[axis]) or ax.holds_keys(x.axes[axis]) for axis in over)
         return self._make(
             kind, [x], shape, axes, name or kind.value, module,
-            weights=used, across=across, work=work, keeps=aside and not used,
+            weights=used, across=across, work=work, keeps=aside and plain and not used,
         )  # fmt: skip
 
     def embedding(self, ids: Array, table: Array, name: str = "embedding", module: str = "") -> Array:

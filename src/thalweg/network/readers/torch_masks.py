@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from thalweg.network.readers.arrays import Array
-from thalweg.network.readers.masks import Mask, of_bias, of_choice, of_product, of_sum, of_triangle
+from thalweg.network.readers.masks import LOW, Mask, of_bias, of_choice, of_product, of_sum, of_triangle
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,14 +26,33 @@ def mask_of(operation: str, arguments: Sequence[Any], numbers: Numbers, alpha: f
     """
     if operation in ("add", "sub"):
         return _added(arguments, numbers, alpha if operation == "add" else -alpha)
-    of = _MASKS.get(operation)
-    return None if of is None else of(arguments, numbers)
+    return _MASKS.get(operation, _unfollowed)(arguments, numbers)
 
 
-def of_scores(bias: Array, numbers: Numbers) -> Mask | None:
+def turns(operation: str, arguments: Sequence[Any], alpha: float = 1) -> bool:
+    """Whether an operation makes high numbers of low ones, or others of 0: in a subtrahend, or a divisor."""
+    last = isinstance(arguments[-1], Array) and not arguments[-1].is_constant
+    if operation == "add":
+        return alpha <= 0
+    if operation == "rsub":
+        return isinstance(arguments[0], Array) and not arguments[0].is_constant
+    return operation in ("sub", "div", "true_divide") and len(arguments) > 1 and last
+
+
+def of_scores(bias: Array, numbers: Numbers, factor: float = 1) -> Mask | None:
     """What is hidden of scores by what is added to them, or by truth values that stand for it."""
     known = numbers(bias) if bias.is_constant else None
-    return None if bias.is_constant and bias.weights and known is None else of_bias(known)  # learned
+    if (bias.is_constant and bias.weights and known is None) or factor == 0:  # learned, or not added at all
+        return None
+    return of_bias(known if known is None or factor == 1 else known * factor)
+
+
+def _unfollowed(arguments: Sequence[Any], numbers: Numbers) -> Mask | None:
+    """That of a table in an operation that is not known to hide: of nothing, unless it holds 0 or something large."""
+    tables = [each for each in arguments if isinstance(each, Array) and each.is_constant and not each.weights]
+    known = [numbers(each) for each in tables if math.prod(each.shape) > 1]
+    plain = all(each is not None and ((each != 0) & (abs(each) < -LOW)).all() for each in known)
+    return None if plain else Mask(None)
 
 
 def _filled(arguments: Sequence[Any], numbers: Numbers) -> Mask | None:

@@ -31,11 +31,16 @@ def _reshape(call: Call, x: Array, *_: Any, **__: Any) -> Answer:
 
 @rule(
     "contiguous", "clone", "detach", "alias", "to", "_to_copy", "type_as", "lift_fresh", "dropout", "feature_dropout",
-    "alpha_dropout", "feature_alpha_dropout", "conj", "resolve_conj", "resolve_neg", "positive", "nan_to_num",
+    "alpha_dropout", "feature_alpha_dropout", "conj", "resolve_conj", "resolve_neg", "positive",
     "view_as_complex_copy", "_conj",
 )  # fmt: skip
 def _same(_: Call, x: Array, *__: Any, **___: Any) -> Answer:
     return x
+
+
+@rule("nan_to_num")
+def _finite(call: Call, x: Array, *_: Any, **__: Any) -> Answer:
+    return call.recorder.finite(x, **call.named())
 
 
 @rule("copy")

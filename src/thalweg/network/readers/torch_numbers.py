@@ -32,7 +32,10 @@ _VIEWS = frozenset({"expand", "expand_as", "select", "slice", "squeeze", "unsque
 _ONE_BY_ONE = frozenset({"to", "_to_copy", "clone", "contiguous", "__and__", "__or__", "where"})
 """Operations on one number at a time that PyTorch does not mark as such."""
 
-_SHOWN = _VIEWS | {"to", "_to_copy", "view", "_unsafe_view", "reshape", "clone", "contiguous", "unflatten", "flatten"}
+_SHOWN = _VIEWS | {
+    "to", "_to_copy", "view", "view_as", "_unsafe_view", "reshape", "reshape_as", "clone", "contiguous", "unflatten",
+    "flatten",
+}  # fmt: skip
 """Operations that give the same numbers, perhaps in another shape, or elsewhere."""
 
 _UNWRITTEN = frozenset({"empty", "empty_like", "new_empty", "empty_strided", "new_empty_strided"})
@@ -50,6 +53,7 @@ class Traced:
         since: which of the versions of that one it shows.
         version: how often it was written into.
         low: where what was made of weights is low enough to hide scores, whatever they hold.
+        kept: where it is not 0, whatever they hold; None where it may be anything anywhere.
         choice: how often its numbers name or let through what, where a network has chosen by data.
     """
 
@@ -59,6 +63,7 @@ class Traced:
     since: int = 0
     version: int = 0
     low: torch.Tensor | None = None
+    kept: torch.Tensor | None = None
     choice: Choice | None = None
 
 
@@ -271,3 +276,56 @@ def places_of(marks: Sequence[Traced], array: Array) -> list[int] | None:
         return None
     places: list[int] = (value.nonzero() if value.dtype is torch.bool else value).flatten().tolist()
     return places
+
+
+def kept_of(marks: Sequence[Traced], array: Array) -> NDArray[Any] | None:
+    """Where what depends on no input is not 0, as truth values; None where it may be anything anywhere."""
+    mark = next((mark for mark in marks if mark.array is array), None)
+    if mark is None:
+        return None
+    kept = mark.kept if mark.value is None or mark.value.is_meta else mark.value != 0
+    return None if kept is None else kept.numpy()
+
+
+def kept_in(func: Any, args: Any, kwargs: Any, shape: Sequence[int]) -> torch.Tensor | None:
+    """Where what is made of weights and known numbers is not 0, as truth values; None where that is not known.
+
+    Args:
+        func: the operation.
+        args: its arguments.
+        kwargs: those with names.
+        shape: of the result.
+    """
+    operation = func.overloadpacket.__name__.rstrip("_")
+    made: torch.Tensor | None = None
+    try:
+        if operation == "mul":
+            made = _both(_kept(args[0]), _kept(args[1]))
+        elif operation == "masked_fill" and args[2] == 0:
+            hidden = value_of(args[1])
+            made = _kept(args[0]) if hidden is None else _both(_kept(args[0]), ~hidden)
+        elif operation == "where" and len(args) == 3 and (chosen := value_of(args[0])) is not None:
+            made = torch.where(chosen, *[torch.tensor(True) if kept is None else kept for kept in map(_kept, args[1:])])
+        elif operation in ("tril", "triu") and math.prod(shape) <= MOST_VALUES:
+            kept = _kept(args[0])
+            made = func(torch.ones(shape, dtype=torch.bool) if kept is None else kept, *args[1:])
+        elif operation in _SHOWN and (kept := _kept(args[0])) is not None:
+            made = kept if operation in ("to", "_to_copy") else func(kept, *args[1:], **kwargs)
+        return None if made is None or bool(made.all()) else made.expand(shape)
+    except (RuntimeError, IndexError, TypeError):
+        return None
+
+
+def _kept(x: Any) -> torch.Tensor | None:
+    """Where an argument is not 0; None where it may be anything."""
+    if not isinstance(x, torch.Tensor):
+        return None if x else torch.tensor(False)
+    mark: Traced | None = getattr(x, MARK, None)
+    if mark is not None and mark.kept is not None:
+        return mark.kept
+    value = value_of(x)
+    return None if value is None else value != 0
+
+
+def _both(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
+    return other if one is None else one if other is None else one & other

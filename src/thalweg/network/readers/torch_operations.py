@@ -22,7 +22,7 @@ from thalweg.network.graph import Kind
 from thalweg.network.readers import torch_moves as _moves
 from thalweg.network.readers import torch_windows as _windows
 from thalweg.network.readers.arrays import Array
-from thalweg.network.readers.torch_masks import mask_of, of_scores
+from thalweg.network.readers.torch_masks import mask_of, of_scores, turns
 from thalweg.network.readers.torch_rules import (
     RULES,
     Answer,
@@ -115,6 +115,10 @@ def _sum(call: Call, x: Array, dim: Any = None, *_: Any, **__: Any) -> Answer:
     return _reduced(call, x, dim)
 
 
+_PLAIN = frozenset({"mean", "nanmean", "sum", "nansum", "amax", "max", "amin", "min"})
+"""The sums, means and extremes."""
+
+
 @rule("norm", "linalg_vector_norm")
 def _norm(call: Call, x: Array, ord: Any = 2, dim: Any = None, *_: Any, **__: Any) -> Answer:  # noqa: A002
     return _reduced(call, x, dim)
@@ -123,7 +127,7 @@ def _norm(call: Call, x: Array, ord: Any = 2, dim: Any = None, *_: Any, **__: An
 def _reduced(call: Call, x: Array, dim: Any, pool: bool = False) -> Sequence[Array]:
     over = dims_of(x, None if isinstance(dim, bool) else dim)
     keep = len(call.shape) == len(x.shape)
-    made = call.recorder.reduce(x, over, keep=keep, pool=pool, **call.named())
+    made = call.recorder.reduce(x, over, keep=keep, pool=pool, plain=call.operation in _PLAIN, **call.named())
     return [made] * len(call.shapes)
 
 
@@ -151,8 +155,9 @@ def _linear_layer(call: Call, x: Array, weight: Array, bias: Array | None = None
     x = units_into(call, x, weight)
     last = len(x.shape) - 1
     made = call.recorder.product(
-        x, weight, ((last,), (len(weight.shape) - 1,)), bias=bias, **call.named(weight if weight.weights else bias)
-    )
+        x, weight, ((last,), (len(weight.shape) - 1,)), bias=bias, hides=bool(weight.weights) and _hides(call, weight),
+        **call.named(weight if weight.weights else bias),
+    )  # fmt: skip
     return made if bias is None or bias.is_constant else _plus(call, made, bias)
 
 
@@ -165,9 +170,9 @@ def _add_product(call: Call, bias: Array, x: Array, y: Array, *, beta: float = 1
     if call.operation == "addbmm":
         return None
     made = _times(call, x, y, bias if bias.is_constant else None)
-    if bias.is_constant and bias.weights:
+    if beta == 0 or (bias.is_constant and bias.weights):
         return made
-    mask = of_scores(bias, call.numbers)
+    mask = of_scores(bias, call.numbers, beta)
     return call.recorder.elementwise([made, bias], Kind.ADD, f"{call.name}.add", call.module, mask=mask)
 
 
@@ -216,9 +221,9 @@ def _times(call: Call, x: Array, y: Array, bias: Array | None = None, macs: int 
 
 
 def _hides(call: Call, table: Array) -> bool:
-    """Whether a factor is a table that nobody learns and that may hold zeros."""
+    """Whether a factor is a table of numbers that may hold zeros, or of weights of which a mask leaves some."""
     if not table.is_constant or table.weights:
-        return False
+        return table.is_constant and call.kept(table) is not None
     numbers = call.numbers(table)
     return numbers is None or not numbers.all()
 
@@ -363,8 +368,9 @@ def elementwise(call: Call, *arguments: Any, **named: Any) -> Answer:
     kind = _KINDS.get(call.operation, Kind.ACTIVATION)
     if not parts:
         return None
-    mask = mask_of(call.operation, arguments, call.numbers, named.get("alpha", 1))
-    return call.recorder.elementwise(parts, kind, **call.named(), mask=mask)
+    alpha = named.get("alpha", 1)
+    mask, round_ = mask_of(call.operation, arguments, call.numbers, alpha), turns(call.operation, arguments, alpha)
+    return call.recorder.elementwise(parts, kind, **call.named(), mask=mask, turns=round_)
 
 
 @rule("where")

@@ -44,6 +44,7 @@ class Call:
     layer: Callable[[Array], tuple[str, str]] | None = None
     numbers: Callable[[Array], NDArray[Any] | None] = lambda _: None
     places: Callable[[Array], list[int] | None] = lambda _: None
+    kept: Callable[[Array], NDArray[Any] | None] = lambda _: None
 
     @property
     def shape(self) -> Shape:

@@ -39,6 +39,8 @@ from thalweg.network.readers.torch_numbers import (
     Traced,
     filled_with,
     is_real,
+    kept_in,
+    kept_of,
     low_in,
     make_room,
     numbers_of,
@@ -210,7 +212,8 @@ class Run:
         name, module = self._row(place, operation)
         known = [mark for _, mark in marks if mark is not None]
         numbers, places = functools.partial(numbers_of, known), functools.partial(places_of, known)
-        call = Call(self.recorder, operation, shapes, name, module, self._layer, numbers, places)
+        kept = functools.partial(kept_of, known)
+        call = Call(self.recorder, operation, shapes, name, module, self._layer, numbers, places, kept)
         before = self.recorder.mark()
         answer = None
         if translate is not None:
@@ -316,12 +319,14 @@ class Run:
                 if value is None:
                     self._forget_value(mark)
                 if weights and operation.endswith("_"):
-                    mark.low = low_in(func, args, kwargs)
+                    mark.low, mark.kept = low_in(func, args, kwargs), kept_in(func, args, kwargs, tensor.shape)
                     mark.array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
+                    self._masked_base(tensor, mark)
             elif weights or value is not None or view or not tensor.is_meta:
                 array = self.recorder.constant(tuple(tensor.shape), tuple(weights.values()))
                 mark = Traced(array, value, *self._shown(view, tensor, marks[0][0] if marks else None))
-                mark.low = low_in(func, args, kwargs) if weights else None
+                if weights:
+                    mark.low, mark.kept = low_in(func, args, kwargs), kept_in(func, args, kwargs, tensor.shape)
                 setattr(tensor, MARK, mark)
         return result
 
@@ -330,6 +335,14 @@ class Run:
         made = torch.empty_like(value, device="meta")
         setattr(made, MARK, Traced(self.recorder.constant(tuple(value.shape)), value))
         return made
+
+    def _masked_base(self, tensor: torch.Tensor, mark: Traced) -> None:
+        """What weights are left is so in what they are seen through, such as a parameter through its `data`."""
+        base = mark.base
+        of = self._mark(base) if base is not None and base.shape == tensor.shape else None
+        if base is not None and of is not None and of.array.weights:
+            of.kept = mark.kept
+            self._masked_base(base, of)
 
     def _forget_value(self, mark: Traced) -> None:
         base = mark.base

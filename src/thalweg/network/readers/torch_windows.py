@@ -11,6 +11,7 @@ from typing import Any, TypeAlias
 from thalweg.network.graph import Kind, Resampling
 from thalweg.network.readers import axes as ax
 from thalweg.network.readers.arrays import Array, Slide
+from thalweg.network.readers.masks import left_along
 from thalweg.network.readers.resampling import HALF, cubic, linear, nearest
 from thalweg.network.readers.torch_rules import (
     Answer,
@@ -37,7 +38,8 @@ def _convolve(
     over = last_axes(x, len(slide.kernel))
     made = call.recorder.slide(
         Kind.CONVOLUTION, x, over, slide, channel=over[0] - 1, channels=channels, groups=groups,
-        weights=present(weight, bias), **call.named(weight),
+        weights=present(weight, bias), left=left_along(call.kept(weight), range(2, len(weight.shape))),
+        **call.named(weight),
     )  # fmt: skip
     if weight.is_constant or x.is_constant:
         return made

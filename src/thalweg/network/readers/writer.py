@@ -150,6 +150,7 @@ class Writer:
         across: tuple[int, ...] = (),
         span: Span | None = None,
         kept: tuple[Kept, ...] = (),
+        taps: tuple[Kept, ...] = (),
         masked: bool = False,
         keeps: bool = False,
         work: Work | None = None,
@@ -172,7 +173,7 @@ class Writer:
         self._makers[tensor.id] = len(self._operations)
         operation = Operation(
             kind, name or kind.value, inputs, (tensor,), window, groups, weights, module, across, span, kept,
-            masked, work, pieces, resampled, flat_pieces, traced=True,
+            taps, masked, work, pieces, resampled, flat_pieces, traced=True,
         )  # fmt: skip
         self._operations.append(operation)
         return made

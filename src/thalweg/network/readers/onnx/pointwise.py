@@ -37,10 +37,12 @@ def _plain(call: Call, x: Array) -> Array:
     return call.recorder.constant(x.shape) if x.is_constant else x
 
 
-def _each(call: Call, parts: Sequence[Array], kind: Kind = Kind.ACTIVATION, mask: Mask | None = None) -> Value:
+def _each(
+    call: Call, parts: Sequence[Array], kind: Kind = Kind.ACTIVATION, mask: Mask | None = None, turns: bool = False
+) -> Value:
     if not call.node.domain and call.node.operator in CONDITIONS | TABLES:
         parts = [_plain(call, part) for part in parts]
-    return Value(call.recorder.elementwise(parts, kind, call.name, call.module, mask=mask))
+    return Value(call.recorder.elementwise(parts, kind, call.name, call.module, mask=mask, turns=turns))
 
 
 def _other(call: Call) -> int | None:
@@ -90,14 +92,16 @@ def _sum(call: Call) -> Value:
     other = _other(call)
     how = of_difference if call.node.operator == "Sub" and other == 1 else of_sum
     mask = None if other is None else call.mask(other, how)
-    return _each(call, _parts(call, range(len(call.inputs))), Kind.ADD, mask)
+    turns = call.node.operator == "Sub" and other == 0
+    return _each(call, _parts(call, range(len(call.inputs))), Kind.ADD, mask, turns)
 
 
 @handles("Mul", "Div")
 def _times(call: Call) -> Value:
     other = _other(call)
     mask = None if other is None or call.node.operator == "Div" else call.mask(other, of_product)
-    return _each(call, _parts(call, (0, 1)), Kind.MULTIPLY, mask)
+    turns = call.node.operator == "Div" and other == 0
+    return _each(call, _parts(call, (0, 1)), Kind.MULTIPLY, mask, turns)
 
 
 @handles("Dropout")
@@ -185,7 +189,8 @@ def _reduce(call: Call) -> Value:
         axes = tuple(range(len(x.shape)))
     over = call.axes(axes, len(x.shape))
     pool = call.node.operator in ("ReduceMean", "ReduceMax")
-    return Value(call.recorder.reduce(x, over, keep, pool, call.name, call.module))
+    plain = pool or call.node.operator in ("ReduceSum", "ReduceMin")
+    return Value(call.recorder.reduce(x, over, keep, pool, call.name, call.module, plain=plain))
 
 
 @handles("ArgMax", "ArgMin")
