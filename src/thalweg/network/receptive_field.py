@@ -333,7 +333,10 @@ class ReceptiveFields:
 
     def _merged(self, operation: Operation, fields: list[Field[Intervals]]) -> Field[Intervals]:
         extents = [self._reduced(operation, tensor) for tensor in operation.inputs]
-        gates = [self.is_constant(tensor) for tensor in operation.inputs]
+        gates = [
+            max(own, default=1) == 1 and self.is_constant(tensor)
+            for own, tensor in zip(extents, operation.inputs, strict=True)
+        ]
         return _union_of(operation.kind, fields, extents, gates, operation.output.extents)
 
     def _put_flat(self, operation: Operation, fields: list[AnyField[Intervals]]) -> AnyField[Intervals] | None:
@@ -490,7 +493,7 @@ def _union_of(
         kind: what makes them of these.
         fields: those of the maps.
         extents: of the maps.
-        gates: which of them are the same for every unit.
+        gates: which of them are one number for all positions, as a squeeze-and-excitation makes it.
         wanted: the extents of the map that is made.
     """
     gated = any(field.gated for field in fields)

@@ -158,6 +158,8 @@ FUNCTIONS = {
     "twice": twice,
     "triangle": triangle,
     "filled with 0": filled_with_zero,
+    "filled with 1": lambda x: mixed(jnp.where(CAUSAL, scored(x)[0], 1.0), scored(x)[1]),
+    "a sum of heads": lambda x: mixed(jnp.tril(scored(x)[0]).sum(1, keepdims=True), scored(x)[1]),
     "scan": recurrent(reverse=False),
     "scan from behind": recurrent(reverse=True),
     "decoder": decoded,
@@ -225,7 +227,13 @@ def test_a_layer_of_equinox():
     assert [answer.unit(-1, (unit,)).clipped for unit in range(TOKENS)] == [((0, unit),) for unit in range(TOKENS)]
 
 
-@pytest.mark.parametrize("way", ["data", "turned round", "made small", "a prefix"])
+@pytest.mark.parametrize(
+    "way",
+    [
+        "data", "turned round", "made small", "subtracted from a number", "subtracted from a table",
+        "a product of heads", "a prefix",
+    ],
+)  # fmt: skip
 def test_a_mask_that_is_not_followed_is_said(way):
     def attention(x):
         scores, v = scored(x)
@@ -236,6 +244,12 @@ def test_a_mask_that_is_not_followed_is_said(way):
             low = -low
         elif way == "made small":
             low = low * 1e-9
+        elif way == "subtracted from a number":
+            low = 1 - low
+        elif way == "subtracted from a table":
+            low = np.zeros((TOKENS, TOKENS)) - low
+        elif way == "a product of heads":
+            low = jnp.prod(low, 1, keepdims=True)
         else:
             keys = jnp.concatenate([jnp.ones((1, 2, WIDTH)), x], 1)
             kept = np.concatenate([np.ones((TOKENS, 2), bool), CAUSAL], 1)

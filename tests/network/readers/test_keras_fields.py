@@ -198,3 +198,37 @@ def test_masks_between_layers_are_followed(way):
     units = [answer.unit(-1, (unit,)) for unit in range(7)]
     assert [unit.clipped for unit in units] == [((0, unit),) for unit in range(7)]
     assert not any(unit.masked for unit in units)
+
+
+@pytest.mark.parametrize("way", ["subtracted", "a divisor", "the larger"])
+def test_what_makes_something_else_of_what_is_hidden_is_said(way):
+    inputs = keras.Input((7, 4))
+    low = np.where(np.tril(np.ones((1, 7, 7), bool)), 0, -1e9).astype("float32")
+    scores = keras.ops.add(layers.Dot(2)([layers.Dense(4)(inputs), inputs]), low)
+    ones = np.ones((1, 7, 7), "float32")
+    if way == "subtracted":
+        scores = keras.ops.subtract(ones, scores)
+    elif way == "a divisor":
+        scores = keras.ops.divide(ones, scores)
+    else:
+        scores = keras.ops.maximum(scores, ones)
+    shares = layers.Softmax()(scores)
+    answer = tw.size(keras.Model(inputs, layers.Dot(1)([keras.ops.transpose(shares, (0, 2, 1)), inputs])))
+    unit = answer.unit(-1, (3,))
+    assert (unit.clipped, unit.masked) == (((0, 6),), True)
+
+
+def test_attention_that_tells_its_scores_too_is_counted_once():
+    def rows(**options):
+        inputs = keras.Input((7, 4))
+        made = layers.MultiHeadAttention(2, 4)(inputs, inputs, **options)
+        return tw.size(keras.Model(inputs, made[0] if options else made)).totals
+
+    assert rows(return_attention_scores=True).parameters == rows().parameters
+    assert rows(return_attention_scores=True).macs == rows().macs
+
+
+def test_attention_whose_inputs_are_named():
+    inputs = keras.Input((7, 4))
+    answer = tw.size(keras.Model(inputs, layers.Attention()(inputs=[inputs, inputs])))
+    assert answer.unit(-1, (3,)).clipped == ((0, 6),)

@@ -35,7 +35,8 @@ class Atom:
         extent: how many indices it has, more than one.
         axis: the spatial axis of the network's input that its indices move along; None for features; `LOST` where
             that is not known.
-        step: how many positions of the map neighbouring indices are apart; 1 for the innermost piece of an axis.
+        step: how many positions of the map neighbouring indices are apart; 1 for the innermost piece of an axis. Of
+            features, 0 for copies of one.
         flat: for several maps that stand flattened one after the other, as in a class token and the tokens behind it:
             what each holds, whole; the axis is `LOST` then.
         of_keys: whether these are features of which each belongs to a key, or a few of many.
@@ -69,6 +70,11 @@ def features(extent: int) -> Axis:
     return (Atom(extent),) if extent > 1 else ()
 
 
+def copies(extent: int) -> Axis:
+    """An axis along which everything is the same."""
+    return (Atom(extent, step=0),) if extent > 1 else ()
+
+
 def position(axis: int, extent: int) -> Axis:
     """An axis that is a whole spatial axis."""
     return (Atom(extent, axis),) if extent > 1 else ()
@@ -92,7 +98,8 @@ def merged(atoms: Iterable[Atom]) -> Axis:
     kept: list[Atom] = []
     for atom in atoms:
         if kept and _continues(kept[-1], atom):
-            kept[-1] = Atom(kept[-1].extent * atom.extent, atom.axis, atom.step)
+            step = max(kept[-1].step, atom.step) if atom.axis is None else atom.step
+            kept[-1] = Atom(kept[-1].extent * atom.extent, atom.axis, step)
         elif atom.extent > 1:
             kept.append(atom)
     return tuple(kept)
@@ -149,6 +156,11 @@ def extent_of(axis: Axis) -> int:
 def has_positions(axis: Axis) -> bool:
     """Whether an index along this axis says something about a position, known or lost."""
     return any(atom.axis is not None for atom in axis)
+
+
+def has_features(axis: Axis) -> bool:
+    """Whether values differ along this axis, and not by their positions."""
+    return any(atom.axis is None and atom.step for atom in axis)
 
 
 def scores_of(axis: Axis) -> Scores | None:

@@ -40,6 +40,7 @@ from thalweg.network.readers.jax_layout import Layout, layout_of
 from thalweg.network.readers.jax_numbers import held
 from thalweg.network.readers.jax_values import Fixed, Pointwise
 from thalweg.network.readers.jaxpr import Walk
+from thalweg.network.readers.masks import hides_scores
 from thalweg.network.readers.recorder import Recorder
 
 Shape = tuple[int, ...]
@@ -162,6 +163,9 @@ def followed(program: Program, shape: Shape | None) -> Traced:
         name = None if program.held is None else program.held.get(_identity(array))
         if program.held is None or not _is_floating(array) or math.prod(array.shape) == 1:
             return Fixed(recorder.constant(array.shape), held(array))
+        numbers = held(array) if name is None else None
+        if numbers is not None and hides_scores(numbers):
+            return Fixed(recorder.constant(array.shape), numbers)
         name = name or known.setdefault(_identity(array), f"weights.{len(known)}")
         return Fixed(recorder.weight(name, array.shape))
 

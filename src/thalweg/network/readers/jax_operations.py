@@ -262,7 +262,9 @@ def _gather(walk: Walk, step: Step) -> Sequence[Value]:
         column = list(numbers.start_index_map).index(axis)
         where = [int(each) for each in known[:, column]]
         place = next(p for p in range(len(step.shape)) if p not in numbers.offset_dims)
-        if place == axis:
+        if "CLIP" in str(step.parameters["mode"]):
+            where = [min(max(each, 0), x.shape[axis] - 1) for each in where]
+        if place == axis and all(0 <= each < x.shape[axis] for each in where):
             return [_taken(walk, step, walk.ledger.array(x), axis, where)]
     units = [each for each in (x, indices) if not isinstance(each, Fixed)]
     return [_gathered(walk, step, units, None)]
@@ -292,6 +294,8 @@ def _upsampled(walk: Walk, step: Step, x: Array, axis: int, factor: int) -> Arra
 
 def _convolution(walk: Walk, step: Step) -> Sequence[Value]:
     """A convolution in any layout; with gaps between the inputs it is a transposed one."""
+    import numpy as np
+
     source, kernel = step.inputs
     parameters = step.parameters
     lhs, rhs, out = parameters["dimension_numbers"]
@@ -310,6 +314,7 @@ def _convolution(walk: Walk, step: Step) -> Sequence[Value]:
         extra = tuple(max(0, after - far) for far, after in zip(reach, high, strict=True))
         high = tuple(max(0, far - after) for far, after in zip(reach, high, strict=True))
     slide = Slide(taps, spread if transposed else stride, dilation, low, high, transposed, extra if transposed else ())
+    left = left_along(kernel.kept if kernel.numbers is None else kernel.numbers != 0, rhs[2:])
     name, module = walk.called(kernel.weights, step.scope, "conv")
     made = walk.recorder.slide(
         Kind.CONVOLUTION,
@@ -320,7 +325,7 @@ def _convolution(walk: Walk, step: Step) -> Sequence[Value]:
         channels=kernel.shape[rhs[0]],
         groups=parameters["feature_group_count"],
         weights=[kernel.array],
-        left=left_along(kernel.kept if kernel.numbers is None else kernel.numbers != 0, rhs[2:]),
+        left=left if left is None or not transposed else np.flip(left),
         name=name,
         module=module,
     )

@@ -19,7 +19,7 @@ value that it was computed from. A squeeze-and-excitation gate is none: a matrix
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -181,9 +181,9 @@ class Pointwise:
         """Whether it is a scaled and shifted root, without a function in between."""
         return self.functions <= _AFFINE
 
-    def ancestors(self) -> dict[int, Pointwise]:
-        """Itself and what it was computed from, by a number that the same value always has, the latest first."""
-        found: dict[int, Pointwise] = {}
+    def ancestors(self) -> dict[Hashable, Pointwise]:
+        """Itself and what it was computed from, by a key that the same value always has, the latest first."""
+        found: dict[Hashable, Pointwise] = {}
         waiting = [self]
         while waiting:
             waiting.sort(key=lambda each: each.depth)
@@ -235,10 +235,9 @@ class Statistic:
 Value = Fixed | Pointwise | Statistic
 
 
-def _key(root: Array) -> int:
-    """A number that no object's address is: arrays of the run are told apart by their own."""
-    assert root.id is not None
-    return -1 - root.id
+def _key(root: Array) -> Hashable:
+    """What tells arrays of the run apart, and those that were turned round; no object's address is like it."""
+    return root.id, root.axes
 
 
 @dataclass

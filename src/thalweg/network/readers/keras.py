@@ -248,9 +248,11 @@ class _Walk:
         """The results of one layer or operation, whose shapes are those of some symbolic tensors."""
         known = _handler(call.layer, self.keras)
         if known is not None:
+            mark = self.recorder.mark()
             made = self.keras.tree.flatten(known(call))
             if len(made) == len(symbols):
                 return [self._checked(call, each, symbol) for each, symbol in zip(made, symbols, strict=True)]
+            self.recorder.forget(mark)
         elif (inner := self._entered(call)) is not None:
             return inner
         return self._computed(call, symbols)

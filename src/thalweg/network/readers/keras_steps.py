@@ -55,7 +55,7 @@ def _masks(call: Call) -> dict[str, Any]:
 
 
 def _plain_attention(call: Call) -> Any:
-    held = call.arguments[0]
+    held = call.arguments[0] if call.arguments else call.options.get("inputs")
     if call.layer.score_mode != "dot" or not isinstance(held, list | tuple):
         return []
     query, value = held[0], held[1]
@@ -89,13 +89,15 @@ def _recurrent_row(call: Call, layer: Any, x: Array, named: Mapping[str, Any], s
     shape = (1, steps, units) if layer.return_sequences else (1, units)
     macs = steps * gates * units * (width + units)
     reverse = bool(layer.go_backwards)
-    return call.recorder.recurrent(x, 1, shape, macs, call.weights(layer), **named, reverse=reverse, states=states)
+    return call.recorder.recurrent(
+        x, 1, shape, macs, call.weights(layer), **named, reverse=reverse, states=states, examples=0
+    )
 
 
 def _states(call: Call, layer: Any, made: Array) -> list[Array]:
     count = 2 if any(kind.__name__ == "LSTM" for kind in type(layer).__mro__) else 1
     shape = (1, layer.units)
-    return [call.recorder.state(made, 1, shape) for _ in range(count)]
+    return [call.recorder.state(made, 1, shape, (0, 0)) for _ in range(count)]
 
 
 def _both_ways(call: Call) -> Any:
@@ -122,7 +124,6 @@ def _at_every_step(call: Call) -> Array:
 
 STEPS: Mapping[str, Callable[[Call], Any]] = {
     "MultiHeadAttention": _attended,
-    "GroupQueryAttention": _attended,
     "Attention": _plain_attention,
     **dict.fromkeys(_GATES, _recurrent),
     "Bidirectional": _both_ways,

@@ -38,6 +38,16 @@ class Mask:
     is_table: bool = False
 
 
+def hides_scores(numbers: NDArray[Any]) -> bool:
+    """Whether real numbers of several axes are all 0 or so low that they hide scores, which nobody learns."""
+    import numpy as np
+
+    def only(some: NDArray[Any]) -> bool:
+        return bool(((some == 0) | (some <= LOW)).all())
+
+    return numbers.ndim > 1 and only(numbers.ravel()[:16]) and only(numbers) and bool(np.any(numbers <= LOW))
+
+
 def of_sum(numbers: NDArray[Any] | None) -> Mask:
     """The mask that is added."""
     import numpy as np
@@ -187,10 +197,10 @@ class Rows:
         assert mask.kept is not None
         key = (id(mask), shape, axes)
         if key not in self._masks:
-            kept = along(mask.kept, shape, axes)
-            if -math.inf < mask.blank <= LOW:
-                kept = kept | ~kept.any(1, keepdims=True)
-            self._masks[key] = (mask, self.once(kept))
+            kept, columns = repeated_once(mask.kept), axes[1] - len(shape)
+            if -math.inf < mask.blank <= LOW and kept.ndim + columns >= 0:
+                kept = kept | ~kept.any(columns, keepdims=True)  # of each head
+            self._masks[key] = (mask, self.once(along(kept, shape, axes)))
         kept = self._masks[key][1]
         return None if kept.all() else kept
 

@@ -48,7 +48,7 @@ class Moves(Positions):
         own = (1,) * front + x.shape
         before: Axes = ((),) * front + x.axes
         axes = tuple(
-            axis if extent == wanted else ax.features(wanted)
+            axis if extent == wanted else ax.copies(wanted)
             for axis, extent, wanted in zip(before, own, shape, strict=True)
         )
         return replace(x, shape=shape, axes=axes)
@@ -178,7 +178,8 @@ class Moves(Positions):
         """Copies of the array one after the other along an axis."""
         shape = (*x.shape[:axis], times * x.shape[axis], *x.shape[axis + 1 :])
         if x.is_constant or not ax.has_positions(x.axes[axis]):
-            return replace(x, shape=shape, axes=with_axis(x.axes, axis, ax.features(shape[axis])))
+            held = ax.copies(times) if x.shape[axis] == 1 else ax.features(shape[axis])
+            return replace(x, shape=shape, axes=with_axis(x.axes, axis, held))
         if times > MAX_PIECES:
             return self.gather([x], shape, lost=(axis,), name=name, module=module)
         x = self._unfolded(x, axis, module)
@@ -268,7 +269,7 @@ class Moves(Positions):
         """
         if any(each.shape[axis] != 1 for each in units):
             return None
-        found = {self._single_positions(each).get(axis) for each in units} - {None}
+        found = {self._single_positions(each, axis).get(axis) for each in units} - {None}
         return found.pop() if len(found) == 1 else None
 
     def _cut_from(self, parts: Sequence[Array], axis: int) -> Array | None:

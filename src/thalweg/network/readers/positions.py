@@ -39,11 +39,15 @@ class Positions(Writer):
             return None
         return atoms[0].axis if ax.grid(x.axes, self._axes)[atoms[0].axis] == atoms[0].extent else None
 
-    def _single_positions(self, x: Array) -> dict[int, int]:
-        """Axes with one position only, and which spatial axes they are, where there is no doubt."""
+    def _single_positions(self, x: Array, wanted: int | None = None) -> dict[int, int]:
+        """Axes with one position only, and which spatial axes they are, where there is no doubt.
+
+        Where that is asked of one axis, it is not the batch if another may be.
+        """
         grid = ax.grid(x.axes, self._axes)
         free = [place for place, extent in enumerate(grid) if extent == 1]
-        single = [axis for axis, extent in enumerate(x.shape) if extent == 1 and axis != batch_axis(x.shape)]
+        batch = batch_axis(x.shape, () if wanted is None else (wanted,))
+        single = [axis for axis, extent in enumerate(x.shape) if extent == 1 and axis != batch]
         return dict(zip(single, free, strict=True)) if len(single) == len(free) else {}
 
     def _as_map(

@@ -32,7 +32,7 @@ class Products(Masking):
         """A function of all values along one axis that gives as many, such as their order."""
         if x.is_constant:
             return x
-        _, across = self._mixed(x, x.axes[axis], keep=True)
+        x, across = self._mixed(x, x.axes[axis], keep=True)
         axes = self._shared(x.axes) if ax.scores_of(x.axes[axis]) else x.axes
         return self._make(Kind.ACTIVATION, [x], x.shape, axes, name, module, across=across, keeps=axes is not x.axes)
 
@@ -41,7 +41,7 @@ class Products(Masking):
         if x.is_constant:
             return x
         told = self._whole_axis(x, axis) is not None
-        _, across = self._mixed(x, x.axes[axis], keep=True)
+        x, across = self._mixed(x, x.axes[axis], keep=True)
         return self._make(
             Kind.ACTIVATION, [x], x.shape, x.axes, name, module, across=across,
             span=towards(reverse) if told else None, masked=not told and ax.has_positions(x.axes[axis]),
@@ -201,16 +201,20 @@ class Products(Masking):
             mask: what it hides of the scores, `(..., queries, keys)`.
             causal: whether a query sees the keys up to its own place only.
         """
-        shape = (*q.shape[:-1], v.shape[-1])
-        macs = math.prod(q.shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
+        rank = max(len(each.shape) for each in (q, k, v))
+        q, k, v = (self.expand(each, (1,) * (rank - len(each.shape)) + each.shape) for each in (q, k, v))
+        front = [self._leading(axis, (q, k, v)) for axis in range(rank - 2)]
+        shape = (*(extent for extent, _ in front), q.shape[-2], v.shape[-1])
+        macs = math.prod(shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
         units = [q]
         across: set[int] = set()
         for each in (k, v):
-            mixed, everywhere = self._mixed(each, each.axes[-2], keep=True)
+            mixed, everywhere = self._mixed(each, each.axes[-2])
             across.update(everywhere)
             units.append(mixed)
-        axes = (*q.axes[:-1], ax.features(shape[-1]))
-        units = [each for each in units if not each.is_constant]
+        axes = (*(axis for _, axis in front), q.axes[-2], ax.features(shape[-1]))
+        grid = ax.grid(axes, self._axes)
+        units = [self._repeated(each, grid, tuple(across)) for each in units if not each.is_constant]
         used = together([q, k, v, *([] if bias is None else [bias])])
         told = across and not q.is_constant
         span, masked = self._attended(q, k, mask, causal) if ax.has_positions(k.axes[-2]) else (ALL, False)
@@ -219,6 +223,13 @@ class Products(Masking):
             span=replace(span, here=(0,), along=tuple(range(1, len(units)))) if told else None,
             masked=masked, work=Work(macs, macs, macs),
         )  # fmt: skip
+
+    @staticmethod
+    def _leading(axis: int, factors: Sequence[Array]) -> tuple[int, Axis]:
+        """The extent and what stands along an axis before queries and keys: of the first factor that tells it."""
+        extent = next((each.shape[axis] for each in factors if each.shape[axis] > 1), 1)
+        held = [each.axes[axis] for each in factors if each.shape[axis] == extent]
+        return extent, next((each for each in held if ax.has_positions(each)), held[0])
 
     def _attended(self, q: Array, k: Array, mask: Mask | None, causal: bool) -> tuple[Span, bool]:
         """Which keys queries see, and whether a mask hides some that cannot be told."""

@@ -84,15 +84,31 @@ class Recorder(Products):
             if masked is not None:
                 return masked
         axes, hides = self._as_scores(axes, kind, lined, turns)
-        if len({each.id for each in units}) == 1 and kind in (Kind.ADD, Kind.MULTIPLY) and not hides:
+        if len({(each.id, each.axes) for each in lined}) == 1 and kind in (Kind.ADD, Kind.MULTIPLY) and not hides:
             whole = next((each for each in lined if each.shape == shape), None)
             if not used and whole is not None:
                 return replace(whole, axes=axes)
             if kind is Kind.ADD and len(units) == 1 and whole is not None and self.takes_bias(whole, used):
                 return whole
         lined = self._in_step(lined, axes, name, module)
+        if kind is Kind.MULTIPLY:
+            lined = [self._by_place(each, axes, module) for each in lined]
         name = name or kind.value
         return self._make(kind, lined, shape, axes, name, module, weights=used, masked=hides, keeps=not hides)
+
+    def _by_place(self, x: Array, axes: Axes, module: str) -> Array:
+        """A factor that is no gate, as it has a value for each position, with positions where its partner has them."""
+        placed = {
+            place: axis
+            for axis, held in enumerate(axes)
+            if ax.has_features(x.axes[axis])
+            and x.shape[axis] == ax.extent_of(held)
+            and (place := self._whole_axis(replace(x, axes=axes), axis)) is not None
+        }
+        if not placed or any(map(ax.has_positions, x.axes)):
+            return x
+        held = tuple(axes[axis] if axis in placed.values() else own for axis, own in enumerate(x.axes))
+        return self._make(Kind.RESHAPE, [x], x.shape, held, "reshape", module, placed=placed, keeps=True)
 
     def normalise(
         self, x: Array, over: Sequence[int], weights: Sequence[Array] = (), name: str = "norm", module: str = ""
@@ -360,6 +376,7 @@ class Recorder(Products):
         reverse: bool | None = None,
         states: Sequence[Array] = (),
         steps: bool | None = None,
+        examples: int | None = None,
     ) -> Array:
         """A recurrent layer, whose units see the steps before their own.
 
@@ -375,11 +392,13 @@ class Recorder(Products):
                 ways, and they see all.
             states: those that it begins with.
             steps: whether the output has steps, where its shape does not say so.
+            examples: the axis of sequences that go through it side by side, where it has one.
         """
         steps = len(shape) == len(x.shape) if steps is None else steps
-        x, across = self._mixed(x, x.axes[time], keep=steps)
+        x, across = self._mixed(self.source(x, f"{name}.input", module), x.axes[time], keep=steps)
+        stay = [time, examples] if steps else [examples]
         axes = tuple(
-            x.axes[time] if steps and place == time and extent == x.shape[time] else ax.features(extent)
+            x.axes[place] if place in stay and extent == x.shape[place] else ax.features(extent)
             for place, extent in enumerate(shape)
         )
         units = [x, *(each for each in states if not each.is_constant)]
@@ -396,19 +415,27 @@ class Recorder(Products):
         axes = (layer.axes[0], *(ax.features(extent) for extent in shape[1:]))
         return self._make(Kind.REDUCE, [layer], tuple(shape), axes, name, module)
 
-    def state(self, layer: Array, time: int, shape: Sequence[int]) -> Array:
-        """The state that a recurrent layer with the axis `time` of steps is left in, as another result of it."""
+    def state(self, layer: Array, time: int, shape: Sequence[int], examples: tuple[int, int] | None = None) -> Array:
+        """The state that a recurrent layer is left in, as another result of it.
+
+        Args:
+            layer: what the layer made.
+            time: its axis of steps.
+            shape: that of the state.
+            examples: the axis of its sequences, and where the state has that, where they have one.
+        """
         if layer.id is None:
             return self.constant(shape, layer.weights)
-        held = tuple(() if axis == time else each for axis, each in enumerate(layer.axes))
         axes = tuple(ax.features(extent) for extent in shape)
-        if any(ax.has_positions(each) for each in held):  # of examples that are positions too
-            axes = tuple(ax.lost(extent) for extent in shape)
+        maker = self._operations[self._makers[layer.id]]
+        if examples is not None and ax.has_positions(layer.axes[examples[0]]):
+            x, across = self._mixed(layer, layer.axes[time])
+            axes = with_axis(axes, examples[1], x.axes[examples[0]])
+            return self._make(Kind.REDUCE, [x], tuple(shape), axes, f"{maker.name}.state", maker.module, across=across)
         made = Array(tuple(shape), axes, self._ids)
         self._ids += 1
-        place = self._makers[layer.id]
-        maker = self._operations[place]
-        self._operations[place] = replace(maker, outputs=(*maker.outputs, self._tensor(made, None)))
+        outputs = (*maker.outputs, self._tensor(made, None))
+        self._operations[self._makers[layer.id]] = replace(maker, outputs=outputs)
         return made
 
     def unknown(

@@ -125,6 +125,9 @@ def settle(operation: str, arrays: Sequence[Any], own: Sequence[int]) -> None:
     if operation in _CHANNELS_LAST and channels is None:  # of everything at once: its axes stay untold
         raise OtherEntryError(number=0, positions=None, channel=None)
     found = tuple(place for place in places if place is not None)
+    gone = {*own} - {*found, channels}
+    if gone and operation not in _CHANNELS_FIRST:  # it takes one step of several, or what was made of all of them
+        found = tuple(sorted(gone.union(found)))
     raise OtherEntryError(number=0, positions=found, channel=channels)
 
 

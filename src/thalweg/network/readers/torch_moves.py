@@ -180,12 +180,27 @@ def _roll(call: Call, x: Array, shifts: int | Sequence[int], dims: int | Sequenc
 
 @rule("flip")
 def _flip(call: Call, x: Array, dims: Sequence[int]) -> Answer:
-    for axis in dims_of(x, dims):
+    return _backwards(call, x, dims_of(x, dims))
+
+
+def _backwards(call: Call, x: Array, axes: Sequence[int]) -> Array:
+    for axis in axes:
         x = call.recorder.take(x, axis, range(x.shape[axis])[::-1], **call.named())
     return x
 
 
-@rule("sort", "msort", "rot90")
+@rule("rot90")
+def _turned(call: Call, x: Array, k: int = 1, dims: Sequence[int] = (0, 1)) -> Answer:
+    """By quarters of a circle: two axes change places for every odd number of them."""
+    one, other = dims_of(x, dims)
+    flipped: Sequence[int] = ((), (other,), (one, other), (one,))[k % 4]
+    order = list(range(len(x.shape)))
+    if k % 2:
+        order[one], order[other] = other, one
+    return call.recorder.permute(_backwards(call, x, flipped), order)
+
+
+@rule("sort", "msort")
 def _sort(call: Call, x: Array, dims: Any = -1, *_: Any, **__: Any) -> Answer:
     return [shuffled(call, x, dims_of(x, dims))] * len(call.shapes)
 

@@ -293,11 +293,15 @@ def _recurrent(
     if not any(each.weights for each in params):
         return None
     time = 1 if batch_first and len(x.shape) == 3 else 0
+    examples = 1 - time if len(x.shape) == 3 else None
     steps = x.shape[time] * (x.shape[1 - time] if len(x.shape) == 3 else 1)
     macs = steps * sum(math.prod(each.shape) for each in params if len(each.shape) == 2)
     reverse = None if bidirectional else False
-    made = call.recorder.recurrent(x, time, call.shape, macs, params, **call.named(), reverse=reverse, states=state)
-    return [made, *(call.recorder.state(made, time, shape) for shape in call.shapes[1:])]
+    made = call.recorder.recurrent(
+        x, time, call.shape, macs, params, **call.named(), reverse=reverse, states=state, examples=examples
+    )
+    at = None if examples is None else (examples, 1)
+    return [made, *(call.recorder.state(made, time, shape, at) for shape in call.shapes[1:])]
 
 
 @rule("lstm")

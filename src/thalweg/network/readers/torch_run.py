@@ -158,6 +158,9 @@ class Run:
     def dispatch(self, func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run an operation and write it down."""
         operation: str = func.overloadpacket.__name__
+        if operation == "type_as":  # the other one tells nothing but its type
+            func, args, kwargs = torch.ops.aten._to_copy.default, args[:1], {"dtype": args[1].dtype}
+            operation = "_to_copy"
         tensors = tensors_in(args, kwargs)
         marks = [(tensor, self._mark(tensor)) for tensor in tensors]
         constant = not any(mark is not None and mark.array.id is not None for _, mark in marks)

@@ -181,6 +181,22 @@ def test_numbers_that_are_added_subtracted_or_multiplied(way, tmp_path):
     assert seen(answer) == (up_to(6), False)
 
 
+@pytest.mark.parametrize("way", ["Sub", "Div", "ReduceProd", "ReduceSumSquare", "ReduceMax"])
+def test_what_makes_something_else_of_what_is_hidden_is_said(way, tmp_path):
+    net = Writer()
+    x = net.input("x", [1, 6, WIDTH])
+    later = np.triu(np.ones((1, 6, 6), bool), 1)
+    low, high = net.tensor(np.float32(-1e9)), net.tensor(np.float32(1))
+    scores = net.node("Where", [net.tensor(later), low, scores_of(net, x)])
+    if way in ("Sub", "Div"):
+        scores = net.node(way, [high, scores])
+    else:
+        scores = net.node(way, [net.node("Unsqueeze", [scores, net.numbers(1)]), net.numbers(1)], keepdims=0)
+    shares = net.node("Softmax", [scores], axis=-1)
+    answer = tw.size(net.save(tmp_path / "a.onnx", net.node("MatMul", [shares, x])))
+    assert seen(answer) == ((up_to(6), False) if way == "ReduceMax" else (whole(6), True))
+
+
 @pytest.mark.parametrize("upper", [0, 1])
 def test_a_triangle_of_scores_that_weigh_as_they_are(upper, tmp_path):
     net = Writer()
@@ -202,6 +218,27 @@ def test_a_mask_worked_out_from_the_shape(tmp_path):
     many = int(MAX_WORKED_OUT**0.5) + 1
     unit = tw.size(path, (many, WIDTH)).unit(-1, (3,))
     assert (unit.clipped, unit.masked) == (((0, many - 1),), True)
+
+
+def test_keys_that_are_hidden_from_all_queries(tmp_path):
+    """Of a row of which nothing is left behind a causal mask, all shares are equal."""
+    for causal in (False, True):
+        net = Writer()
+        x = net.input("x", [1, 6, WIDTH])
+        hidden = np.where(np.arange(6) < 2, -1e9, 0).astype(np.float32)[None, None]
+        scores = net.node("Add", [scores_of(net, x), net.tensor(hidden)])
+        if causal:
+            later = np.triu(np.full((6, 6), -1e9, np.float32), 1)
+            scores = net.node("Add", [scores, net.tensor(later)])
+        answer = tw.size(net.save(tmp_path / "a.onnx", net.node("MatMul", [net.node("Softmax", [scores], axis=-1), x])))
+        wanted = [(0, 5), (0, 5), *((2, unit) for unit in range(2, 6))] if causal else None
+        intervals, masked = seen(answer)
+        assert not masked
+        assert answer.totals.parameters == 0
+        if wanted is not None:
+            assert intervals == wanted
+        else:
+            assert intervals == [(min(unit, 2), 5) for unit in range(6)]
 
 
 def test_what_is_added_to_scores_may_be_learned(tmp_path):

@@ -125,7 +125,8 @@ def _scan(call: Call) -> Sequence[Value | None]:
         states = list(made[:held])
         for kept, value in zip(collected, made[held:], strict=True):
             kept.append(_array(value))
-    ends = _numbers(call, "scan_output_axes", len(collected))
+    ends, turned = (_numbers(call, f"scan_output_{what}", len(collected)) for what in ("axes", "directions"))
+    collected = [each[::-1] if back else each for each, back in zip(collected, turned, strict=True)]
     return [*states, *(_stacked(call, each, axis) for each, axis in zip(collected, ends, strict=True))]
 
 

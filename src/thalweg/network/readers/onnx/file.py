@@ -192,7 +192,7 @@ def numbers_of(tensor: TensorProto, folder: Path) -> Numbers | None:
 
 
 def is_mask(tensor: TensorProto, folder: Path) -> bool:
-    """Whether a tensor is square in its last axes and has numbers so low that they hide scores, which nobody learns.
+    """Whether a tensor of squares, or of a row, has numbers so low that they hide scores, which nobody learns.
 
     Args:
         tensor: as it stands in the file.
@@ -200,7 +200,10 @@ def is_mask(tensor: TensorProto, folder: Path) -> bool:
     """
     import numpy as np
 
-    if tensor.data_type not in _REAL or len(tensor.dims) < 2 or not tensor.dims[-1] == tensor.dims[-2] > 1:
+    extents = tuple(tensor.dims)
+    if tensor.data_type not in _REAL or len(extents) < 2 or extents[-1] < 2:
+        return False
+    if extents[-2] != extents[-1] and math.prod(extents[:-1]) != 1:
         return False
     numbers = numbers_of(tensor, folder)
     return numbers is not None and bool(np.less_equal(numbers, LOW).any())

@@ -37,15 +37,15 @@ def _recurrent(call: Call) -> Sequence[Value]:
     recorder, name, module = call.recorder, call.name, call.module
     shape = (examples, steps, ways * hidden) if batch_first else (steps, examples, ways * hidden)
     weights = [inputs, states, *call.weights(3, 7)]
-    if x.is_constant:
+    begun = [call.array(place) for place in (5, 6) if call.has(place)]
+    if all(each.is_constant for each in (x, *begun)):
         out = recorder.constant(shape)
     else:
         macs = examples * steps * ways * rows * (width + hidden)
-        begun = [call.array(place) for place in (5, 6) if call.has(place)]
-        out = recorder.recurrent(x, time, shape, macs, weights, name, module, reverse, begun)
+        out = recorder.recurrent(x, time, shape, macs, weights, name, module, reverse, begun, examples=batch)
     split = recorder.reshape(out, (*shape[:2], ways, hidden), name, module)
     every = split if batch_first else recorder.permute(split, (0, 2, 1, 3))
     if not (call.wants(1) or call.wants(2)):
         return [Value(every)]
     last = (examples, ways, hidden) if batch_first else (ways, examples, hidden)
-    return [Value(every), *(Value(recorder.state(out, time, last)) for _ in range(2))]
+    return [Value(every), *(Value(recorder.state(out, time, last, (batch, 0 if batch_first else 1))) for _ in range(2))]
