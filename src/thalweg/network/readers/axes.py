@@ -35,8 +35,8 @@ class Atom:
         extent: how many indices it has, more than one.
         axis: the spatial axis of the network's input that its indices move along; None for features; `LOST` where
             that is not known.
-        step: how many positions of the map neighbouring indices are apart; 1 for the innermost piece of an axis. Of
-            features, 0 for copies of one.
+        step: how many positions of the map neighbouring indices are apart; 1 for the innermost piece of an axis, and
+            for features, but 0 for copies of one.
         flat: for several maps that stand flattened one after the other, as in a class token and the tokens behind it:
             what each holds, whole; the axis is `LOST` then.
         of_keys: whether these are features of which each belongs to a key, or a few of many.
@@ -55,8 +55,9 @@ class Atom:
     def split(self, outer: int) -> tuple[Atom, Atom]:
         """Two atoms, the first with `outer` indices, which must divide the extent."""
         inner = self.extent // outer
+        apart = self.step if self.axis is None else self.step * inner
         return (
-            Atom(outer, self.axis, self.step * inner, (), self.of_keys, self.hides),
+            Atom(outer, self.axis, apart, (), self.of_keys, self.hides),
             Atom(inner, self.axis, self.step, (), self.of_keys, self.hides),
         )
 

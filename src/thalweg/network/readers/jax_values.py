@@ -19,7 +19,7 @@ value that it was computed from. A squeeze-and-excitation gate is none: a matrix
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -181,9 +181,9 @@ class Pointwise:
         """Whether it is a scaled and shifted root, without a function in between."""
         return self.functions <= _AFFINE
 
-    def ancestors(self) -> dict[Hashable, Pointwise]:
-        """Itself and what it was computed from, by a key that the same value always has, the latest first."""
-        found: dict[Hashable, Pointwise] = {}
+    def ancestors(self) -> dict[int, Pointwise]:
+        """Itself and what it was computed from, by a number that the same value always has, the latest first."""
+        found: dict[int, Pointwise] = {}
         waiting = [self]
         while waiting:
             waiting.sort(key=lambda each: each.depth)
@@ -235,9 +235,15 @@ class Statistic:
 Value = Fixed | Pointwise | Statistic
 
 
-def _key(root: Array) -> Hashable:
-    """What tells arrays of the run apart, and those that were turned round; no object's address is like it."""
-    return root.id, root.axes
+def _key(root: Array) -> int:
+    """A number that no object's address is: arrays of the run are told apart by their own."""
+    assert root.id is not None
+    return -1 - root.id
+
+
+def _are_one(values: Sequence[Pointwise]) -> bool:
+    """Whether several values are functions of one array that stands the same way in all."""
+    return len({(each.root.id, each.root.axes) for each in values}) == 1
 
 
 @dataclass
@@ -323,7 +329,7 @@ class Ledger:
             if joined is not None and joined.shape == shape:
                 return joined
             whole = [each if isinstance(each, Pointwise) else self.fresh(each, scope) for each in units]
-        if whole[0].shape != shape or any(_key(each.root) != _key(whole[0].root) for each in whole):
+        if whole[0].shape != shape or not _are_one(whole):
             return self._of_several(function, whole, fixed, scope, traced)
         return self._of_one(function, whole, fixed, scope, traced)
 
@@ -358,7 +364,7 @@ class Ledger:
         alone = len(whole) == 1
         plain = function in PLAIN or (function == "select_n" and alone) or not traced
         whole = [self._ready(each, function, bool(used), alone, plain, scope) for each in whole]
-        if any(_key(each.root) != _key(whole[0].root) for each in whole):
+        if not _are_one(whole):
             return self._of_several(function, whole, fixed, scope, traced)
         first = whole[0]
         if alone and function in ("add", "add_any") and first.is_root and self.recorder.takes_bias(first.root, used):

@@ -276,3 +276,25 @@ def test_positions_that_a_mask_blanks(tmp_path):
     ]
     place = next(place for place, layer in enumerate(answer.layers) if "where" in layer.name.lower())
     assert answer.unit(place, (2,)).clipped is None
+
+
+@pytest.mark.parametrize("backwards", [False, True])
+@pytest.mark.parametrize("turned", [False, True])
+def test_scans_put_their_results_together_in_either_direction(backwards, turned, tmp_path):
+    net = Writer()
+    x = net.input("x", [1, 6, WIDTH])
+    value = onnx.helper.make_tensor_value_info
+    step = onnx.helper.make_graph(
+        [onnx.helper.make_node("Add", ["held", "now"], ["sum"]), onnx.helper.make_node("Tanh", ["sum"], ["told"])],
+        "step",
+        [value(name, 1, None) for name in ("held", "now")],
+        [value(name, 1, None) for name in ("sum", "told")],
+    )
+    made = net.node(
+        "Scan", [net.tensor(np.zeros((1, WIDTH), np.float32)), net.node("Relu", [x])], outputs=2, body=step,
+        num_scan_inputs=1, scan_input_axes=[1], scan_input_directions=[int(backwards)], scan_output_axes=[1],
+        scan_output_directions=[int(turned)],
+    )[1]  # fmt: skip
+    wanted = from_on(6) if backwards else up_to(6)
+    answer = tw.size(net.save(tmp_path / "a.onnx", net.node("Relu", [made])))
+    assert seen(answer) == (wanted if backwards == turned else wanted[::-1], False)
