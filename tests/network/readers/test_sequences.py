@@ -95,6 +95,9 @@ NETWORKS = {
         nn.Identity(), cell=nn.Linear(WIDTH, WIDTH),
     ),
     "a decoder": Net(decoded, encoder=gru(), decoder=gru()),
+    "a mask of one axis": Net(
+        lambda self, x: x * self.held[:, None], held=nn.Buffer((torch.arange(TOKENS) % 3 > 0).float())
+    ),
     "a mask in the type of another": Net(lambda self, x: x * (torch.arange(TOKENS) % 3 > 0)[:, None].type_as(x)),
 }  # fmt: skip
 
@@ -215,3 +218,25 @@ def test_taps_of_transposed_convolutions_of_jax():
     for unit, slope in enumerate(slopes):
         places = np.flatnonzero(slope)
         assert answer.unit(-1, (unit,)).clipped == (((places[0], places[-1]),) if len(places) else None)
+
+
+@pytest.mark.parametrize("way", ["fused", "decomposed"])
+def test_queries_that_windows_share_are_said(way):
+    class Windows(nn.Module):
+        """All windows of two tokens see the same two queries, which are tokens themselves."""
+
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(WIDTH, WIDTH)
+
+        def forward(self, x):
+            x = self.first(x)
+            queries, keys = x[:, None, :2], x.view(1, 5, 2, WIDTH)
+            if way == "fused":
+                made = functional.scaled_dot_product_attention(queries, keys, keys)
+            else:
+                made = (queries @ keys.transpose(2, 3)).softmax(-1) @ keys
+            return made.reshape(1, TOKENS, WIDTH)
+
+    answer = tw.size(Windows(), (TOKENS, WIDTH))
+    assert answer.lost or answer.unit(-1, (6,)).masked

@@ -389,6 +389,9 @@ EXACT = {
     "low numbers added twice, until nothing is left of a row": lambda self, scores, x: (
         scores + LATER.to(x.dtype) * -1e9 + (torch.arange(8) < 2).to(x.dtype) * -1e9
     ).softmax(2),
+    "low numbers added, then for ever, until nothing is left of a row": lambda self, scores, x: (
+        scores + LATER.to(x.dtype) * -1e9 + torch.zeros(8).masked_fill(torch.arange(8) < 2, -torch.inf)
+    ).softmax(2),
     "made finite once shared": lambda self, scores, x: scores.masked_fill(LATER, -torch.inf).softmax(2).nan_to_num(),
     "a table of low numbers that is not added": lambda self, scores, x: torch.baddbmm(
         torch.zeros(1, 8, 8, dtype=x.dtype).masked_fill(LATER, -1e9), self.keys(x), x.mT, beta=0
@@ -445,6 +448,9 @@ SAID = {
     "several numbers instead": lambda self, scores, x: torch.where(
         LOWER, scores, -torch.arange(8.0, dtype=x.dtype)
     ).tril(3),
+    "several numbers instead, shared": lambda self, scores, x: torch.where(
+        LOWER, scores, -torch.arange(8.0, dtype=x.dtype)
+    ).softmax(2),
     "filled with 0, then with 1": lambda self, scores, x: scores.masked_fill(~NEAR, 0).masked_fill(LATER, 1),
     "low numbers, then 0": lambda self, scores, x: scores.masked_fill(LATER, -1e9).masked_fill(EYE, 0).softmax(2),
     "chosen by data behind a causal layer": lambda self, scores, x: scores.tril().matmul(x)[

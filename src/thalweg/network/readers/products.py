@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from thalweg.network.graph import Kind, Span, Work
@@ -90,6 +90,8 @@ class Products(Masking):
             return self.constant(shape, used)
         depth = math.prod(x.shape[axis] for axis in contracted[0])
         macs = math.prod(shape) * depth if macs is None else macs
+        others = [y.axes[b] for a, b in zip(*batch, strict=True) if not ax.has_positions(x.axes[a])]
+        x = self._apart(x, others, name, module, (*batch[0], *contracted[0]))
         sides: list[Array] = []
         across: set[int] = set()
         spread: set[int] = set()  # the factors of which each unit sees all positions
@@ -204,6 +206,7 @@ class Products(Masking):
         rank = max(len(each.shape) for each in (q, k, v))
         q, k, v = (self.expand(each, (1,) * (rank - len(each.shape)) + each.shape) for each in (q, k, v))
         front = [self._leading(axis, (q, k, v)) for axis in range(rank - 2)]
+        q = self._apart(q, [held for axis, (_, held) in enumerate(front) if held != q.axes[axis]], name, module)
         shape = (*(extent for extent, _ in front), q.shape[-2], v.shape[-1])
         macs = math.prod(shape[:-1]) * k.shape[-2] * (q.shape[-1] + v.shape[-1])
         units = [q]
@@ -223,6 +226,13 @@ class Products(Masking):
             span=replace(span, here=(0,), along=tuple(range(1, len(units)))) if told else None,
             masked=masked, work=Work(macs, macs, macs),
         )  # fmt: skip
+
+    def _apart(self, x: Array, others: Sequence[Axis], name: str, module: str, but: Iterable[int] = ()) -> Array:
+        """An array whose positions are not those of a partner along other axes: where both are, neither is followed."""
+        theirs = {atom.axis for atom in ax.atoms_of(others)} - {None}
+        aside = set(but)
+        lost = [axis for axis, held in enumerate(x.axes) if axis not in aside and theirs & {each.axis for each in held}]
+        return self.gather([x], x.shape, lost, name=name, module=module) if lost and not x.is_constant else x
 
     @staticmethod
     def _leading(axis: int, factors: Sequence[Array]) -> tuple[int, Axis]:

@@ -130,8 +130,10 @@ def _without_values(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def _is_mask(numbers: torch.Tensor) -> bool:
-    """Whether real numbers of several axes tell only what is kept and what is hidden."""
-    if numbers.dim() < 2 or not bool(numbers.any()):  # zeros may yet become anything
+    """Whether real numbers tell only what is kept and what is hidden."""
+    if numbers.dim() == 0 or not bool(numbers.any()):  # zeros may yet become anything
+        return False
+    if numbers.dim() == 1 and bool(numbers.all()):  # as the variances of a normalisation are at first
         return False
     return bool(((numbers == 0) | (numbers == 1) | (numbers <= LOW)).all())
 

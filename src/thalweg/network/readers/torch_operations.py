@@ -170,7 +170,7 @@ def _add_product(call: Call, bias: Array, x: Array, y: Array, *, beta: float = 1
     if call.operation == "addbmm":
         return None
     made = _times(call, x, y, bias if bias.is_constant else None)
-    if beta == 0 or (bias.is_constant and bias.weights):
+    if bias.is_constant and bias.weights:
         return made
     mask = of_scores(bias, call.numbers, beta)
     return call.recorder.elementwise([made, bias], Kind.ADD, f"{call.name}.add", call.module, mask=mask)
