@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import thalweg as tw
+from thalweg.network.fields import MAX_TERMS
 from thalweg.network.graph import Kept, Window
+from thalweg.network.readers.jax_numbers import left_in
 
 torch = pytest.importorskip("torch", reason="needs PyTorch, which CI installs")
 nn, functional = torch.nn, torch.nn.functional
@@ -118,16 +120,11 @@ def test_a_deep_pixel_cnn_is_followed_exactly():
 
 
 def test_more_taps_than_are_followed_are_said():
-    holes = torch.ones(9, 9)
-    holes[1::2, 1::2] = 0
-    holes[0], holes[:, 8] = 0, 0
-    layers = [Masked(holes, "times", 1, 1, padding=4, stride=2 - number % 2) for number in range(5)]
-    network = nn.Sequential(*layers)
-    answer, truth = tw.size(network, (1, 33, 33)), seen(network, (1, 33, 33))
-    for position, box in truth.items():
-        unit = answer.unit(-1, position)
-        assert all(low <= first and last <= high for (low, high), (first, last) in zip(unit.clipped, box, strict=True))
-        assert unit.masked or unit.clipped == box
+    """What is told then is what their extremes see: away from the borders that is all there is."""
+    layers = [Masked(before((3, 3), True), "times", 1, 1, padding=1) for _ in range(MAX_TERMS + 4)]
+    unit = tw.size(nn.Sequential(*layers), (1, 80, 80)).unit(-1, (75, 40))
+    assert unit.clipped == ((75 - len(layers), 75), (0, 79))
+    assert unit.masked
 
 
 def test_paths_go_through_the_taps_that_are_left():
@@ -209,3 +206,9 @@ def test_the_parts_of_a_window():
     assert [(each.kernel, each.low, each.high) for each in parts] == [((2,), (4,), (-8,)), ((1,), (-5,), (-2,))]
     assert all(each.output_extents((30,)) == window.output_extents((30,)) for each in parts)
     assert window.around(taps) == Window((4,), (2,), (3,), (4,), (-2,))
+
+
+def test_what_weights_choose_may_be_anything():
+    zeros = np.zeros(2)
+    assert left_in("select_n", {}, (2,), [None, None, zeros], [None, None, None]) is None
+    assert left_in("select_n", {}, (2,), [np.array([0, 1]), None, zeros], [None, None, None]).tolist() == [True, False]

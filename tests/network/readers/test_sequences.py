@@ -240,3 +240,26 @@ def test_queries_that_windows_share_are_said(way):
 
     answer = tw.size(Windows(), (TOKENS, WIDTH))
     assert answer.lost or answer.unit(-1, (6,)).masked
+
+
+@pytest.mark.parametrize("way", ["broadcast", "expanded", "repeated", "expanded and merged"])
+def test_a_gate_is_left_out_however_it_is_spread(way):
+    class Squeezed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.gate = nn.Conv2d(1, 2, 1), nn.Conv2d(2, 2, 1)
+
+        def forward(self, x):
+            x = self.first(x)
+            gate = self.gate(x.mean((2, 3), keepdim=True)).sigmoid()
+            if way == "expanded":
+                gate = gate.expand_as(x)
+            elif way == "repeated":
+                gate = gate.repeat(1, 1, 6, 6)
+            elif way == "expanded and merged":
+                return (x.flatten(2) * gate.expand_as(x).flatten(2)).view_as(x)
+            return x * gate
+
+    answer = tw.size(Squeezed(), (1, 6, 6))
+    assert answer.unit(-1, (2, 3)).clipped == ((2, 2), (3, 3))
+    assert answer.gated
